@@ -1,0 +1,82 @@
+# Two commands do everything: `make quickstart` and `make test`.
+#
+#   make quickstart   install what the build needs, build, record this host for 10 s under a small load, show the reports
+#   make test         install what the tests need, then format, lint and test everything
+#   make build        the three programs, optimised, in target/release
+#   make install      copy them to $(PREFIX)/bin
+#   make bench        what recording costs, beside perf, bpftrace and the BCC tools
+#   make test-kernels the probes on Debian's kernels from 5.10 to the newest, in qemu
+#   make bless        rewrite the files that are generated from declarations
+
+PREFIX ?= /usr/local
+CARGO ?= cargo
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+BIN := target/release
+VENV := target/venv
+
+# The recorder runs on hosts that have nothing but a kernel, so it is linked statically. The flag goes to the program alone:
+# build scripts and procedural macros of its dependencies can't be static.
+STATIC := -- -C target-feature=+crt-static
+
+# Which programs the tests run: the recorder as it is shipped, not the one that cargo builds along with the tests.
+TESTED := EBREC_RECORD=$(CURDIR)/$(BIN)/ebrec-record EBREC_WORKLOAD=$(CURDIR)/$(BIN)/ebrec-workload
+
+.PHONY: quickstart test build install bench test-kernels bless deps test-deps rust check-format recorder workload analyzer clean
+
+quickstart: deps build
+	scripts/demo
+
+build: rust recorder analyzer
+
+recorder: rust
+	$(CARGO) rustc --locked --release -p ebrec-record --bin ebrec-record $(STATIC)
+
+workload: rust
+	$(CARGO) rustc --locked --release -p ebrec-tests --bin ebrec-workload $(STATIC)
+
+# With it comes `ebrec`, the front command.
+analyzer: rust
+	$(CARGO) build --locked --release -p ebrec-analyze
+
+install: build
+	install -s -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(BIN)/ebrec $(BIN)/ebrec-record $(BIN)/ebrec-analyze
+
+# The tests take the recorder as it is shipped (optimised, static) and the analyzer as it builds fastest.
+test: deps test-deps rust check-format recorder workload $(VENV)/.done
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) build --locked --workspace --bins
+	$(TESTED) $(CARGO) test --locked --workspace --no-fail-fast
+	[ -n "$$EBREC_TEST_NO_KERNELS" ] || $(MAKE) test-kernels
+
+check-format:
+	$(CARGO) fmt --all --check
+	clang-format --dry-run -Werror bpf/*.bpf.c bpf/ebrec.h bpf/core_fixes.h bpf/kernel.h
+
+test-kernels: rust recorder workload
+	$(SUDO) tests/vm/install.sh
+	$(TESTED) EBREC_TEST_KERNELS=1 $(CARGO) test --locked --workspace --test kernels -- --nocapture
+
+bench: build workload test-deps
+	tests/bench
+
+bless:
+	EBREC_BLESS=1 $(CARGO) test --locked --workspace --test generated
+	EBREC_BLESS=1 $(CARGO) test --locked --workspace --test queries --test reports
+
+deps:
+	@scripts/install-deps build
+
+test-deps:
+	@scripts/install-deps test
+
+$(VENV)/.done: tests/requirements.txt
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install -q -r tests/requirements.txt
+	touch $@
+
+# One line says how to get a Rust that is new enough, because distributions often have none.
+rust:
+	@scripts/check-rust
+
+clean:
+	$(CARGO) clean

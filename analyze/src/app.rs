@@ -1,0 +1,186 @@
+//! From arguments to an exit code.
+
+use crate::cli::{self, Globals};
+use crate::describe;
+use crate::engine::Engine;
+use crate::engine::filter::Filter;
+use crate::error::{Error, Result};
+use crate::notes::{self, Note};
+use crate::output::Settings;
+use crate::query::{Queries, params};
+use crate::run::{self, Outcome};
+use crate::suggest::closest;
+use crate::summary;
+use crate::window;
+use clap::ArgMatches;
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+/// Everything went well.
+pub const OK: u8 = 0;
+/// A report found nothing.
+pub const NOTHING: u8 = 1;
+/// Something failed.
+pub const FAILED: u8 = 2;
+
+/// Runs the program. `args` begins with its name.
+pub fn main(args: Vec<OsString>) -> u8 {
+    // The libraries that decode a capture may meet bytes that their authors thought impossible. That is an error like any other.
+    std::panic::set_hook(Box::new(|panic| {
+        let mut stderr = std::io::stderr();
+        let _ = writeln!(stderr, "ebrec-analyze: internal error: {panic}");
+        let _ = writeln!(stderr, "ebrec-analyze: the capture is damaged, or this is a bug worth reporting; nothing was changed");
+    }));
+    std::panic::catch_unwind(|| run_to_code(args)).unwrap_or(FAILED)
+}
+
+fn run_to_code(args: Vec<OsString>) -> u8 {
+    match try_main(args) {
+        Ok(code) => code,
+        Err(error) if error.is_broken_pipe() => OK,
+        Err(error) => {
+            // Nobody can be told that stderr is closed.
+            let mut stderr = std::io::stderr();
+            let _ = writeln!(stderr, "ebrec-analyze: {error}");
+            if let Some(hint) = error.what_to_do() {
+                let _ = writeln!(stderr, "ebrec-analyze: {hint}");
+            }
+            FAILED
+        }
+    }
+}
+
+fn try_main(args: Vec<OsString>) -> Result<u8> {
+    let queries = match cli::queries_directory(&args) {
+        Some(directory) => Queries::with_directory(&directory)?,
+        None => Queries::builtin()?,
+    };
+    let matches = match cli::command(&queries).try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => {
+            if error.use_stderr() {
+                let text = error.render().to_string();
+                let text = text.trim_start_matches("error: ");
+                let _ = write!(std::io::stderr(), "ebrec-analyze: {text}");
+                return Ok(FAILED);
+            }
+            error.print()?;
+            return Ok(OK);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).build()?;
+    runtime.block_on(dispatch(&queries, &matches))
+}
+
+/// At least two, so that reading and computing overlap on the smallest machine.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(2)
+}
+
+async fn dispatch(queries: &Queries, matches: &ArgMatches) -> Result<u8> {
+    let (name, sub) = matches.subcommand().map_or((None, matches), |(name, sub)| (Some(name), sub));
+    let globals = Globals::of(sub);
+    let settings = Settings { format: globals.format, file: globals.out.clone(), rows: globals.rows, quiet: globals.quiet };
+    if name == Some("reports") {
+        run::batch(&describe::reports(queries)?, &settings)?;
+        return Ok(OK);
+    }
+    let paths: Vec<PathBuf> = matches.get_many::<PathBuf>("captures").unwrap_or_default().cloned().collect();
+    let engine = open(&paths, &globals, queries)?;
+    let (outcome, is_report) = match name {
+        None => (Outcome { rows: 1, tables: summary::write(&engine, &settings).await? }, false),
+        Some("sql") => (run::sql(&engine, &statement(sub)?, &settings).await?, false),
+        Some("tables") => {
+            run::batch(&describe::tables(&engine).await?, &settings)?;
+            return Ok(OK);
+        }
+        Some("describe") => {
+            let table = sub.get_one::<String>("table").map(String::as_str).unwrap_or_default();
+            run::batch(&describe::columns(&engine, table).await?, &settings)?;
+            return Ok(OK);
+        }
+        Some(report) => {
+            let query = queries.get(report).ok_or_else(|| Error::text(format!("there is no report {report}")))?;
+            if engine.captures().len() > 1 {
+                return Err(Error::new(report, "a report is about one capture").hint("give one FILE; sql works on several"));
+            }
+            (run::report(&engine, query, &params::values(query, sub)?, &settings).await?, true)
+        }
+    };
+    let notes = notes::about(&engine, &outcome.tables).await?;
+    let code = conclude(&notes, &settings, globals.strict);
+    if code == OK && is_report && outcome.rows == 0 {
+        nothing(&engine, name.unwrap_or_default(), &settings);
+        return Ok(NOTHING);
+    }
+    Ok(code)
+}
+
+/// Says the notes; with `--strict` missing records are an error.
+fn conclude(notes: &[Note], settings: &Settings, strict: bool) -> u8 {
+    for note in notes {
+        settings.note(&format!("note: {}", note.text));
+    }
+    if strict && notes.iter().any(|note| note.incomplete) {
+        let _ = writeln!(std::io::stderr(), "ebrec-analyze: records are missing that the answer needs, and --strict was given");
+        return FAILED;
+    }
+    OK
+}
+
+fn nothing(engine: &Engine, report: &str, settings: &Settings) {
+    let filter = engine.filter();
+    let (from, to) = engine.window();
+    let recorded = engine.captures().iter().map(|capture| (capture.manifest.started_ns, capture.manifest.ended_ns));
+    let outside = recorded.clone().all(|(start, end)| to <= start || from >= end) && (filter.from.is_some() || filter.to.is_some());
+    let why = if outside {
+        let (start, end) = recorded.fold((i64::MAX, i64::MIN), |all, one| (all.0.min(one.0), all.1.max(one.1)));
+        format!("; the window is outside of what was recorded ({} to {})", window::instant(start), window::instant(end))
+    } else if filter.pid.is_some() || filter.comm.is_some() {
+        " for this process".to_owned()
+    } else {
+        String::new()
+    };
+    settings.note(&format!("ebrec-analyze: {report}: nothing found{why}"));
+}
+
+fn open(paths: &[PathBuf], globals: &Globals, queries: &Queries) -> Result<Engine> {
+    if paths.is_empty() {
+        return Err(Error::text("which capture?").hint("ebrec analyze FILE [COMMAND]; ebrec analyze help lists the commands"));
+    }
+    let captures = Engine::open(paths).map_err(|error| misspelled(error, paths, queries))?;
+    let filter = Filter { pid: globals.pid, comm: globals.comm.clone(), ..Filter::default() };
+    let filter = window::resolve(&captures, globals.from, globals.to, filter)?;
+    Engine::new(captures, filter, globals.memory)
+}
+
+/// A misspelled command looks like one more capture that doesn't exist.
+fn misspelled(error: Error, paths: &[PathBuf], queries: &Queries) -> Error {
+    let word = match paths {
+        [_, .., last] if !last.exists() => last.to_str().filter(|word| !word.contains(['.', '/', '\\'])),
+        _ => None,
+    };
+    let Some(word) = word else { return error };
+    let commands = ["sql", "tables", "describe", "reports", "help"].into_iter().chain(queries.iter().map(|query| query.name));
+    let error = Error::text(format!("there is no command {word}"));
+    match closest(word, commands) {
+        Some(other) => error.hint(format!("did you mean {other}?")),
+        None => error.hint("ebrec analyze help lists the commands"),
+    }
+}
+
+/// The statement of `sql`: given, in a file, or on stdin.
+fn statement(matches: &ArgMatches) -> Result<String> {
+    if let Some(path) = matches.get_one::<PathBuf>("file") {
+        return std::fs::read_to_string(path)
+            .map_err(|error| Error::new(path.display(), error).hint("-f takes a file with one SQL statement"));
+    }
+    let statement = matches.get_one::<String>("statement").cloned().unwrap_or_default();
+    if statement != "-" {
+        return Ok(statement);
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map_err(|error| Error::new("stdin", error))?;
+    Ok(text)
+}

@@ -1,0 +1,170 @@
+//! The command line: global options, fixed commands, and a command per report.
+
+use crate::engine::DEFAULT_MEMORY;
+use crate::output::Format;
+use crate::query::{Queries, params};
+use crate::window::{Instant, size};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "Examples:
+  ebrec analyze incident.ebrec                              what is in it, what was lost, what stands out
+  ebrec analyze incident.ebrec tcptop 5                     the live tool's answer, after the fact
+  ebrec analyze incident.ebrec runqlat -P --from +10s --to +20s
+  ebrec analyze incident.ebrec sql \"SELECT comm, count(*) FROM process_exec GROUP BY comm ORDER BY 2 DESC\"
+  ebrec analyze incident.ebrec tcplife --output csv -o connections.csv
+
+Exit code: 0 ok, 1 a report found nothing, 2 error (with --strict, also: records are missing).";
+
+const SQL_EXAMPLES: &str = "The dialect is DataFusion's (PostgreSQL's, largely); only queries are allowed, and they see only the capture.
+
+Examples:
+  ebrec analyze FILE sql \"SELECT next_comm, max(next_waited_ns) FROM sched_switch GROUP BY 1 ORDER BY 2 DESC LIMIT 10\"
+  ebrec analyze FILE sql -f question.sql --output csv
+  echo 'SELECT count(*) FROM tcp_connect WHERE errno <> 0' | ebrec analyze FILE sql -
+  ebrec analyze FILE sql \"EXPLAIN ANALYZE SELECT count(*) FROM sched_switch WHERE next_waited_ns > 1000000\"";
+
+/// The whole command line.
+pub fn command(queries: &Queries) -> Command {
+    let program = if std::env::var_os("EBREC_FRONT").is_some() { "ebrec analyze" } else { "ebrec-analyze" };
+    let mut command = Command::new("ebrec-analyze")
+        .bin_name(program)
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Answers questions about a capture: summary, SQL, and the reports of the BCC tools")
+        .after_help(EXAMPLES)
+        .subcommand_precedence_over_arg(true)
+        .disable_help_subcommand(false)
+        .subcommand_help_heading("Commands and reports")
+        .arg(
+            Arg::new("captures")
+                .value_name("FILE")
+                .help("Captures; several are one dataset, told apart by the columns host and capture")
+                .value_parser(value_parser!(PathBuf))
+                .value_hint(ValueHint::AnyPath)
+                .action(ArgAction::Append)
+                .num_args(1..),
+        )
+        .args(globals())
+        .subcommand(
+            Command::new("sql")
+                .about("Runs one SQL statement over the capture's tables")
+                .after_help(SQL_EXAMPLES)
+                .arg(Arg::new("statement").value_name("SQL").help("The statement; - reads it from stdin").required_unless_present("file"))
+                .arg(
+                    Arg::new("file")
+                        .short('f')
+                        .long("file")
+                        .value_name("FILE")
+                        .help("Reads the statement from a file")
+                        .conflicts_with("statement")
+                        .value_parser(value_parser!(PathBuf)),
+                ),
+        )
+        .subcommand(Command::new("tables").about("Lists the tables: rows, losses, what a row is"))
+        .subcommand(
+            Command::new("describe")
+                .about("Lists a table's columns")
+                .arg(Arg::new("table").value_name("TABLE").help("The table").required(true)),
+        )
+        .subcommand(Command::new("reports").about("Lists the reports by group"));
+    for query in queries.iter() {
+        command = command.subcommand(params::command(query));
+    }
+    // The capture stands between the program and the command, which clap's own usage line leaves out.
+    command.mut_subcommands(|sub| {
+        let file = if sub.get_name() == "reports" { "" } else { " FILE" };
+        let arguments = sub.get_positionals().map(|arg| format!(" [{}]", arg.get_id().as_str().to_uppercase()));
+        let usage = format!("{program}{file} {} [OPTIONS]{}", sub.get_name(), arguments.collect::<String>());
+        sub.override_usage(usage)
+    })
+}
+
+/// Options that every command takes.
+fn globals() -> Vec<Arg> {
+    let option = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help).global(true).help_heading("Options of every command")
+    };
+    let flag = |name, help| option(name, "", help).action(ArgAction::SetTrue);
+    vec![
+        option("from", "TIME", "Only from here on: +10s, +500ms, 12:03:04, 2026-01-31T12:03:04Z (UTC)")
+            .value_parser(value_parser!(Instant)),
+        option("to", "TIME", "Only before this").value_parser(value_parser!(Instant)),
+        option("pid", "PID", "Only events of this process").short('p').value_parser(value_parser!(i32).range(0..)),
+        option("comm", "NAME", "Only events of tasks with this name"),
+        option("output", "FORMAT", "How to write the result")
+            .value_parser(clap::builder::EnumValueParser::<Format>::new())
+            .default_value("table"),
+        option("out", "FILE", "Writes the result to a file").short('o').value_parser(value_parser!(PathBuf)),
+        option("rows", "N", "The largest number of rows; 0 is all [default: 100 on a terminal, else all]")
+            .value_parser(value_parser!(i64).range(0..)),
+        flag("quiet", "Says nothing but results and errors"),
+        flag("strict", "Fails (exit code 2) if records are missing that the answer needs"),
+        option("queries", "DIR", "Adds the reports of a directory of .sql files").value_parser(value_parser!(PathBuf)),
+        option("memory", "SIZE", "Memory for queries before they spill to disk [default: 512M]").value_parser(size),
+    ]
+}
+
+/// The directory of `--queries`, which must be known before the commands are.
+pub fn queries_directory(args: &[OsString]) -> Option<PathBuf> {
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        if arg == "--queries" {
+            return args.next().map(PathBuf::from);
+        }
+        if let Some(directory) = arg.to_str().and_then(|arg| arg.strip_prefix("--queries=")) {
+            return Some(PathBuf::from(directory));
+        }
+        if arg == "--" {
+            break;
+        }
+    }
+    None
+}
+
+/// The global options, parsed.
+#[derive(Debug, Clone)]
+pub struct Globals {
+    /// `--from`.
+    pub from: Option<Instant>,
+    /// `--to`.
+    pub to: Option<Instant>,
+    /// `-p`.
+    pub pid: Option<i32>,
+    /// `--comm`.
+    pub comm: Option<String>,
+    /// `--output`.
+    pub format: Format,
+    /// `-o`.
+    pub out: Option<PathBuf>,
+    /// `--rows`.
+    pub rows: Option<usize>,
+    /// `--quiet`.
+    pub quiet: bool,
+    /// `--strict`.
+    pub strict: bool,
+    /// `--memory`.
+    pub memory: usize,
+}
+
+impl Globals {
+    /// From the matches of a command.
+    pub fn of(matches: &ArgMatches) -> Globals {
+        Globals {
+            from: one(matches, "from"),
+            to: one(matches, "to"),
+            pid: one(matches, "pid"),
+            comm: one(matches, "comm"),
+            format: one(matches, "output").unwrap_or(Format::Table),
+            out: one(matches, "out"),
+            rows: one::<i64>(matches, "rows").and_then(|rows| usize::try_from(rows).ok()),
+            quiet: one(matches, "quiet").unwrap_or(false),
+            strict: one(matches, "strict").unwrap_or(false),
+            memory: one(matches, "memory").unwrap_or(DEFAULT_MEMORY),
+        }
+    }
+}
+
+fn one<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Option<T> {
+    matches.try_get_one::<T>(name).ok().flatten().cloned()
+}

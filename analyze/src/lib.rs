@@ -1,0 +1,22 @@
+//! `ebrec-analyze`: opens captures and answers questions about them. No libbpf, no privilege, any operating system.
+//!
+//! # The tour
+//!
+//! * [`cli`] is the command line, [`app`] goes from arguments to an exit code.
+//! * [`engine`] is SQL over captures, and over nothing else of the machine.
+//! * [`query`] makes reports of the files in queries/, [`run`] runs them, [`mod@summary`] is the answer without a question.
+//! * [`notes`] says what makes an answer incomplete.
+//! * [`output`] writes results: as the live tools print them, as tables, for programs.
+
+pub mod app;
+pub mod cli;
+pub mod describe;
+pub mod engine;
+pub mod error;
+pub mod notes;
+pub mod output;
+pub mod query;
+pub mod run;
+pub mod suggest;
+pub mod summary;
+pub mod window;

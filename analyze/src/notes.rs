@@ -1,0 +1,105 @@
+//! What makes an answer incomplete: losses, missing hooks, recordings that were killed or filtered.
+//!
+//! Said after every answer that it touches, with what it does to the numbers and what helps.
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::output::cells::Cells;
+use crate::output::text::{escape, thousands};
+use crate::window::time_of_day;
+use datafusion::common::ScalarValue;
+use ebrec_format::capture::State;
+use ebrec_format::events;
+use ebrec_format::manifest::HookState;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Something to know about an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The sentence.
+    pub text: String,
+    /// Whether records are missing: `--strict` fails then.
+    pub incomplete: bool,
+}
+
+/// What is to be known about an answer from these tables.
+pub async fn about(engine: &Engine, tables: &[String]) -> Result<Vec<Note>> {
+    let mut notes = captures(engine);
+    notes.extend(hooks(engine, tables));
+    notes.extend(losses(engine, tables).await?);
+    Ok(notes)
+}
+
+fn captures(engine: &Engine) -> Vec<Note> {
+    let mut notes = Vec::new();
+    for capture in engine.captures() {
+        let path = capture.path.display();
+        if capture.state == State::Partial || !capture.manifest.complete {
+            let text = format!("{path}: the recording still runs or was killed; what it had sealed until then is here");
+            notes.push(Note { text, incomplete: false });
+        }
+        notes.extend(capture.remarks.iter().map(|remark| Note { text: format!("{path}: {}", escape(remark)), incomplete: true }));
+        for (filter, values) in &capture.manifest.filters {
+            let option = if filter == "command" { "--".to_owned() } else { format!("--{}", escape(filter)) };
+            let text = format!("recorded with {option} {}: nothing else is in the capture", escape(&values.join(" ")));
+            notes.push(Note { text, incomplete: false });
+        }
+    }
+    notes
+}
+
+fn hooks(engine: &Engine, tables: &[String]) -> Vec<Note> {
+    let probes: BTreeSet<&str> = tables.iter().filter_map(|table| events::probe_of(table)).map(|probe| probe.name).collect();
+    let mut notes = Vec::new();
+    for capture in engine.captures() {
+        for (name, state) in capture.manifest.probes.iter().filter(|(name, state)| state.requested && probes.contains(name.as_str())) {
+            let concerns = |hook: &&HookState| hook.tables.is_empty() || hook.tables.iter().any(|table| tables.contains(table));
+            for hook in state.hooks.iter().filter(|hook| hook.mechanism.is_none()).filter(concerns) {
+                let reason = hook.reason.as_deref().unwrap_or("no reason is known");
+                let text = format!(
+                    "the hook {} of probe {name} was not attached ({}): what it sees is missing; ebrec check on that host says more",
+                    escape(&hook.hook),
+                    escape(reason)
+                );
+                notes.push(Note { text, incomplete: true });
+            }
+        }
+    }
+    notes
+}
+
+const LOSSES: &str = "SELECT table_name, reason, CAST(sum(lost) AS BIGINT) AS lost, min(ts) AS first, max(coalesce(end_ts, ts)) AS last
+FROM loss
+WHERE lost > 0 AND ($from IS NULL OR coalesce(end_ts, ts) >= $from) AND ($to IS NULL OR ts < $to)
+GROUP BY table_name, reason ORDER BY table_name, reason";
+
+/// What was lost in the window: table, reason, how many, first and last instant (ns).
+pub async fn lost(engine: &Engine) -> Result<Vec<(String, String, i64, i64, i64)>> {
+    engine.tables().begin(&[], &["loss"]);
+    let instant = |ns| ScalarValue::TimestampNanosecond(ns, Some(Arc::from("UTC")));
+    let (from, to) = (engine.filter().from, engine.filter().to);
+    let frame = engine.query(LOSSES, vec![("from".to_owned(), instant(from)), ("to".to_owned(), instant(to))]).await?;
+    let mut lost = Vec::new();
+    for batch in frame.collect().await? {
+        let cells = Cells::new(&batch)?;
+        for row in 0..cells.rows() {
+            let number = |column| cells.int(column, row).unwrap_or_default();
+            lost.push((cells.raw("table_name", row), cells.raw("reason", row), number("lost"), number("first"), number("last")));
+        }
+    }
+    Ok(lost)
+}
+
+async fn losses(engine: &Engine, tables: &[String]) -> Result<Vec<Note>> {
+    let lost = lost(engine).await?.into_iter().filter(|(table, ..)| tables.contains(table));
+    Ok(lost
+        .map(|(table, reason, count, first, last)| {
+            let remedy = if reason == "ring full" { "; record with a larger --memory or fewer --probes" } else { "" };
+            let count = thousands(u64::try_from(count).unwrap_or_default());
+            let (first, last) = (time_of_day(first), time_of_day(last));
+            let text = format!("{count} {table} records were lost ({reason}) between {first} and {last}: counts are too low{remedy}");
+            Note { text, incomplete: true }
+        })
+        .collect())
+}

@@ -1,0 +1,175 @@
+//! A report's rows in the layout of the live tool: headings, blocks with titles, histograms.
+
+use super::cells::{Cells, Origins, show};
+use super::hist::{self, Bucket};
+use super::text::pad;
+use super::{Destination, Settings};
+use crate::error::Result;
+use crate::query::params::Values;
+use crate::query::{Column, Condition, Query, Render, Show};
+use datafusion::common::ScalarValue;
+use std::io::Write;
+
+/// The rows of a report on their way out.
+pub struct Report<'a> {
+    query: &'a Query,
+    values: &'a Values,
+    destination: Destination,
+    terminal: Option<usize>,
+    origins: Origins,
+    /// Which columns the last heading named.
+    shown: Vec<usize>,
+    /// What identifies the block.
+    block: Option<Vec<String>>,
+    /// The last text of each title.
+    titles: Vec<String>,
+    buckets: Vec<Bucket>,
+    unit: String,
+}
+
+impl<'a> Report<'a> {
+    /// A report with these parameters, over a window that begins at `window` (ns).
+    pub fn new(query: &'a Query, values: &'a Values, window: i64, settings: &Settings, destination: Destination) -> Report<'a> {
+        Report {
+            query,
+            values,
+            destination,
+            terminal: settings.width(),
+            origins: Origins { window, first: None },
+            shown: Vec::new(),
+            block: None,
+            titles: vec![String::new(); query.titles.len()],
+            buckets: Vec::new(),
+            unit: String::new(),
+        }
+    }
+
+    /// Adds the rows `from..to` of a batch.
+    pub fn write(&mut self, cells: &Cells, rows: std::ops::Range<usize>) -> Result<()> {
+        for row in rows {
+            self.enter_block(cells, row)?;
+            match &self.query.render {
+                Render::Rows => self.row(cells, row)?,
+                Render::Hist { low, high, count, unit } => {
+                    let number = |column: &str| cells.int(column, row).unwrap_or_default();
+                    self.buckets.push((number(low), number(high), number(count)));
+                    self.unit = cells.raw(unit, row);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is left, and gives the destination back.
+    pub fn finish(mut self) -> Result<Destination> {
+        self.leave_block()?;
+        self.destination.flush()?;
+        Ok(self.destination)
+    }
+
+    fn enter_block(&mut self, cells: &Cells, row: usize) -> Result<()> {
+        let key: Vec<String> = self.query.blocks.iter().map(|column| cells.raw(column, row)).collect();
+        if self.block.as_ref() == Some(&key) {
+            return Ok(());
+        }
+        self.leave_block()?;
+        if self.block.is_some() && !self.query.blocks.is_empty() {
+            writeln!(self.destination)?;
+        }
+        self.block = Some(key);
+        self.shown.clear();
+        let mut changed = false;
+        for i in 0..self.query.titles.len() {
+            let title = &self.query.titles[i];
+            if !title.conditions.iter().all(|condition| self.holds(condition, cells, row)) {
+                continue;
+            }
+            let text = self.fill(title.text, cells, row);
+            // What holds for several blocks is said once, before the first of them.
+            if changed || i + 1 == self.titles.len() || text != self.titles[i] {
+                writeln!(self.destination, "{text}")?;
+                changed = true;
+            }
+            self.titles[i] = text;
+        }
+        Ok(())
+    }
+
+    fn leave_block(&mut self) -> Result<()> {
+        let buckets = std::mem::take(&mut self.buckets);
+        Ok(self.destination.write_all(hist::log2(&buckets, &self.unit).as_bytes())?)
+    }
+
+    fn row(&mut self, cells: &Cells, row: usize) -> Result<()> {
+        let query = self.query;
+        let visible: Vec<usize> = (0..query.columns.len()).filter(|&i| self.is_shown(&query.columns[i], cells, row)).collect();
+        if visible != self.shown {
+            if !self.shown.is_empty() {
+                writeln!(self.destination)?;
+            }
+            let headings: Vec<String> = visible.iter().map(|&i| lay_out(query.columns[i].heading.to_owned(), &query.columns[i])).collect();
+            self.line(&headings)?;
+            self.shown = visible;
+        }
+        let mut texts = Vec::with_capacity(self.shown.len());
+        for &i in &self.shown {
+            texts.push(lay_out(show(cells, &query.columns[i], row, &mut self.origins), &query.columns[i]));
+        }
+        self.line(&texts)
+    }
+
+    fn line(&mut self, texts: &[String]) -> Result<()> {
+        let line = texts.join(" ");
+        let line = line.trim_end();
+        match self.terminal {
+            Some(terminal) => writeln!(self.destination, "{}", super::text::shorten(line, terminal))?,
+            None => writeln!(self.destination, "{line}")?,
+        }
+        Ok(())
+    }
+
+    fn is_shown(&self, column: &Column, cells: &Cells, row: usize) -> bool {
+        match &column.show {
+            Show::Always => true,
+            Show::Hidden => false,
+            Show::If(conditions) => conditions.iter().all(|condition| self.holds(condition, cells, row)),
+        }
+    }
+
+    fn holds(&self, condition: &Condition, cells: &Cells, row: usize) -> bool {
+        let holds = match condition.value {
+            Some(value) => cells.raw(condition.name, row) == value,
+            None => match self.values.get(condition.name) {
+                Some(ScalarValue::Boolean(flag)) => *flag == Some(true),
+                Some(value) => !value.is_null(),
+                None => false,
+            },
+        };
+        holds != condition.negated
+    }
+
+    /// A title with its columns filled in; `\n` is a line break.
+    fn fill(&mut self, text: &str, cells: &Cells, row: usize) -> String {
+        let query = self.query;
+        let text = text.replace("\\n", "\n");
+        let mut out = String::new();
+        let mut rest = text.as_str();
+        while let Some((before, (name, after))) = rest.split_once('{').and_then(|(before, at)| Some((before, at.split_once('}')?))) {
+            out.push_str(before);
+            if let Some(column) = query.columns.iter().find(|column| column.name == name) {
+                out.push_str(&show(cells, column, row, &mut self.origins));
+            }
+            rest = after;
+        }
+        out + rest
+    }
+}
+
+/// A cell in its width, followed by what its kind puts after each value.
+fn lay_out(text: String, column: &Column) -> String {
+    let mut out = pad(&text, column.width, column.right);
+    if column.kind == "text" {
+        out.push_str(column.arguments.first().copied().unwrap_or_default());
+    }
+    out
+}

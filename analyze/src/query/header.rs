@@ -1,0 +1,423 @@
+//! Parser of a query file's header.
+
+use crate::error::{Error, Result};
+
+/// The grammar, as queries/README.md prints it.
+pub const GRAMMAR: &str = r#"A report is a file `NAME.sql`: comment lines that declare it, then one `SELECT`. `NAME` is the command.
+
+```
+-- What it shows, in at most 70 characters            (the first line: the help)
+--
+-- Prose: what it answers, what the numbers mean.     (free text, shown by --help)
+--
+-- group: network                                     (section of the catalogue)
+-- needs: tcp_close, tcp_connection                   (tables without which it can't answer)
+-- uses: process                                      (tables that make it better; empty if not recorded)
+-- whole: process                                     (tables read without --from, --to, -p, --comm)
+-- param: NAME TYPE [= DEFAULT] [-x] [--long] [pos] : Sentence.
+-- conflicts: NAME, NAME                              (parameters that exclude each other)
+-- column: NAME [AS "HEADING"] KIND[(ARGUMENT, …)][<N|>N] [CONDITION] : Sentence.
+-- title: text with {column} [CONDITION]              (a line above a block of rows)
+-- render: rows | hist(LOW, HIGH, COUNT, UNIT) [by COLUMN, …]
+-- example: tcptop -r 5 5 : The five busiest connections of each five seconds.
+SELECT …
+```
+
+* **Parameters** are bound to `$NAME`, never pasted. Types: `flag` (boolean), `int`, `seconds` (a positive decimal number), `text`,
+  `ints` (a list, given as `80,443`), `choice(a|b)`. Without default an absent one is NULL. `pos` takes it from its position.
+  Always bound: `$pid` and `$comm` (NULL if not given), `$window_start` and `$window_end` (timestamps).
+* **Columns** are those of the SELECT, all of them, each with a sentence. Machine formats (`--output csv`, …) get exactly these, raw. The
+  table shows them by kind, with `<N` left-aligned or `>N` right-aligned in at least N characters. A column may be declared several
+  times with different conditions, and is shown each time whose condition holds; `hidden` instead of a condition keeps it out of the rows.
+* **Kinds** (what the table makes of a raw value): `text` (its argument follows each value), `int`, `comm` and `comm10`, `comm12` (cut to so many
+  characters), `args` and `quoted_args` (a list of arguments), `time` (HH:MM:SS, UTC), `elapsed` (seconds since the window's start), `since_first` (seconds
+  since the first row), `us1`, `ms2`, `ms3`, `seconds2` (of ns, with so many decimals), `kb` and `kb2` (of bytes), `float1`, `float2`, `hex`, `errno` (its
+  name), `addr_port(PORT)` (address and the column PORT), `exit(SIGNAL, CORE)` (exit code, or the signal in these columns).
+* **Conditions**: `if NAME`, `unless NAME` for a parameter that is given, `if COLUMN=VALUE` and `unless COLUMN=VALUE` for a value of the row;
+  of several all must hold. When the columns shown change from one row to the next, a new heading is printed.
+* **Blocks**: `by` names the columns that separate blocks of rows; each block begins with its titles and headings.
+* **SQL** stays within what DuckDB also runs, ends with a total `ORDER BY`, and needs no custom function to give the right answer."#;
+
+/// The longest help line.
+pub const MAX_HELP: usize = 70;
+/// Parameters that every query may use without declaring them.
+pub const RESERVED: [&str; 4] = ["pid", "comm", "window_start", "window_end"];
+
+/// A report.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// The command.
+    pub name: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// Free text.
+    pub prose: String,
+    /// Section of the catalogue.
+    pub group: &'static str,
+    /// Tables that it can't do without.
+    pub needs: Vec<&'static str>,
+    /// Tables that it can do without.
+    pub uses: Vec<&'static str>,
+    /// Tables that it reads without the filter.
+    pub whole: Vec<&'static str>,
+    /// Parameters.
+    pub params: Vec<Param>,
+    /// Sets of parameters that exclude each other.
+    pub conflicts: Vec<Vec<&'static str>>,
+    /// Columns; several entries of one name are ways to show it.
+    pub columns: Vec<Column>,
+    /// Lines above each block.
+    pub titles: Vec<Title>,
+    /// How rows become text.
+    pub render: Render,
+    /// Columns that separate blocks.
+    pub blocks: Vec<&'static str>,
+    /// Command lines and what they show.
+    pub examples: Vec<(&'static str, &'static str)>,
+    /// The statement.
+    pub sql: &'static str,
+}
+
+/// A parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Param {
+    /// Its name in SQL.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: ParamType,
+    /// Its default, as on the command line.
+    pub default: Option<&'static str>,
+    /// `-x`.
+    pub short: Option<char>,
+    /// `--long`.
+    pub long: Option<&'static str>,
+    /// Whether it is taken from its position.
+    pub positional: bool,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+/// Type of a parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ParamType {
+    /// Given or not.
+    Flag,
+    /// A whole number.
+    Int,
+    /// A positive decimal number.
+    Seconds,
+    /// Any text.
+    Text,
+    /// Whole numbers, separated by commas.
+    Ints,
+    /// One of these words.
+    Choice(Vec<&'static str>),
+}
+
+/// A column, or one way to show it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// Its name in SQL.
+    pub name: &'static str,
+    /// Its heading in the table.
+    pub heading: &'static str,
+    /// What the table makes of its values.
+    pub kind: &'static str,
+    /// The kind's arguments.
+    pub arguments: Vec<&'static str>,
+    /// The least width.
+    pub width: usize,
+    /// Whether it is aligned to the right.
+    pub right: bool,
+    /// When it is shown.
+    pub show: Show,
+    /// What it says.
+    pub doc: &'static str,
+}
+
+/// When a column is shown.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Show {
+    /// In every row.
+    Always,
+    /// Not in rows: in titles, or as an argument of another column.
+    Hidden,
+    /// If all conditions hold.
+    If(Vec<Condition>),
+}
+
+/// A condition on a flag or on a value of the row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    /// `unless` instead of `if`.
+    pub negated: bool,
+    /// Flag or column.
+    pub name: &'static str,
+    /// The value that the column must have.
+    pub value: Option<&'static str>,
+}
+
+/// A line above a block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Title {
+    /// Text with `{column}` in it.
+    pub text: &'static str,
+    /// It is printed if all of them hold.
+    pub conditions: Vec<Condition>,
+}
+
+/// How rows become text.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Render {
+    /// One line per row.
+    Rows,
+    /// A histogram per block, from the columns with the bucket's bounds, its count and its unit.
+    Hist {
+        /// Lower bound.
+        low: &'static str,
+        /// Upper bound.
+        high: &'static str,
+        /// How many.
+        count: &'static str,
+        /// Name of the unit.
+        unit: &'static str,
+    },
+}
+
+/// The kinds that the renderer knows, and how many arguments they take.
+pub const KINDS: &[(&str, usize)] = &[
+    ("text", 1),
+    ("int", 0),
+    ("comm", 0),
+    ("comm10", 0),
+    ("comm12", 0),
+    ("args", 0),
+    ("quoted_args", 0),
+    ("time", 0),
+    ("elapsed", 0),
+    ("since_first", 0),
+    ("us1", 0),
+    ("ms2", 0),
+    ("ms3", 0),
+    ("seconds2", 0),
+    ("kb", 0),
+    ("kb2", 0),
+    ("float1", 0),
+    ("float2", 0),
+    ("hex", 0),
+    ("addr_port", 1),
+    ("errno", 0),
+    ("exit", 2),
+];
+
+/// Parses a query file.
+pub fn parse(name: &'static str, text: &'static str) -> Result<Query> {
+    let comment = |line: &'static str| line.strip_prefix("--").map(|rest| rest.strip_prefix(' ').unwrap_or(rest));
+    let header: Vec<&'static str> = text.lines().map_while(comment).collect();
+    let length: usize = text.split_inclusive('\n').take(header.len()).map(str::len).sum();
+    let mut query = Query {
+        name,
+        help: header.first().copied().unwrap_or_default().trim(),
+        prose: String::new(),
+        group: "",
+        needs: Vec::new(),
+        uses: Vec::new(),
+        whole: Vec::new(),
+        params: Vec::new(),
+        conflicts: Vec::new(),
+        columns: Vec::new(),
+        titles: Vec::new(),
+        render: Render::Rows,
+        blocks: Vec::new(),
+        examples: Vec::new(),
+        sql: text[length..].trim().trim_end_matches(';'),
+    };
+    for (number, line) in header.iter().enumerate().skip(1) {
+        declaration(&mut query, line)
+            .map_err(|why| Error::new(format!("{name}.sql, line {}", number + 1), why).hint("queries/README.md describes the header"))?;
+    }
+    query.prose = query.prose.trim().to_owned();
+    complete(&query).map_err(|why| Error::new(format!("{name}.sql"), why).hint("queries/README.md describes the header"))?;
+    Ok(query)
+}
+
+fn declaration(query: &mut Query, line: &'static str) -> Result<(), String> {
+    let (key, rest) = line.split_once(": ").unwrap_or((line, ""));
+    match key {
+        "group" => query.group = rest.trim(),
+        "needs" => query.needs = names(rest),
+        "uses" => query.uses = names(rest),
+        "whole" => query.whole = names(rest),
+        "conflicts" => query.conflicts.push(names(rest)),
+        "param" => query.params.push(param(rest)?),
+        "column" => query.columns.push(column(rest)?),
+        "title" => query.titles.push(title(rest)?),
+        "render" => (query.render, query.blocks) = render(rest)?,
+        "example" => {
+            let (command, doc) = rest.rsplit_once(" : ").ok_or("an example is COMMAND : SENTENCE")?;
+            query.examples.push((command.trim(), doc.trim()));
+        }
+        // Lines of a paragraph are joined: whoever prints it knows the width.
+        _ if line.trim().is_empty() => query.prose.push_str("\n\n"),
+        _ => {
+            let gap = if query.prose.is_empty() || query.prose.ends_with('\n') { "" } else { " " };
+            query.prose.push_str(gap);
+            query.prose.push_str(line.trim());
+        }
+    }
+    Ok(())
+}
+
+fn names(text: &'static str) -> Vec<&'static str> {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect()
+}
+
+fn param(text: &'static str) -> Result<Param, String> {
+    let (left, doc) = text.split_once(" : ").ok_or("a parameter ends with \" : Sentence.\"")?;
+    let mut words = left.split_whitespace();
+    let (Some(name), Some(kind)) = (words.next(), words.next()) else {
+        return Err("a parameter needs a name and a type".to_owned());
+    };
+    let kind = match kind {
+        "flag" => ParamType::Flag,
+        "int" => ParamType::Int,
+        "seconds" => ParamType::Seconds,
+        "text" => ParamType::Text,
+        "ints" => ParamType::Ints,
+        other => match other.strip_prefix("choice(").and_then(|rest| rest.strip_suffix(')')) {
+            Some(words) => ParamType::Choice(words.split('|').collect()),
+            None => return Err(format!("there is no parameter type {other}")),
+        },
+    };
+    let mut param = Param { name, kind, default: None, short: None, long: None, positional: false, doc: doc.trim() };
+    while let Some(word) = words.next() {
+        if word == "=" {
+            param.default = Some(words.next().ok_or("= without a default")?);
+        } else if word == "pos" {
+            param.positional = true;
+        } else if let Some(long) = word.strip_prefix("--") {
+            param.long = Some(long);
+        } else if let Some(short) = word.strip_prefix('-').filter(|rest| rest.chars().count() == 1) {
+            param.short = short.chars().next();
+        } else {
+            return Err(format!("what is {word:?}?"));
+        }
+    }
+    Ok(param)
+}
+
+fn column(text: &'static str) -> Result<Column, String> {
+    let (left, doc) = text.split_once(" : ").ok_or("a column ends with \" : Sentence.\"")?;
+    let (name, rest) = left.trim().split_once(' ').ok_or("a column needs a name and a kind")?;
+    let (heading, rest) = match rest.strip_prefix("AS \"") {
+        Some(rest) => rest.split_once("\" ").ok_or("the heading has no end")?,
+        None => (name, rest),
+    };
+    let (kind, rest) = rest.trim().split_at(rest.trim().find([' ', '(', '<', '>']).unwrap_or(rest.trim().len()));
+    let (arguments, rest) = match rest.strip_prefix('(') {
+        // What follows a text may begin with a space, so that is kept.
+        Some(rest) => rest.split_once(')').map(|(inside, rest)| (inside.split(", ").collect(), rest)).ok_or("a bracket is not closed")?,
+        None => (Vec::new(), rest),
+    };
+    let (width, condition) = rest.split_once(' ').unwrap_or((rest, ""));
+    let right = width.starts_with('>');
+    let width = if width.is_empty() { 0 } else { width[1..].parse().map_err(|_| format!("{width}: not a width"))? };
+    match KINDS.iter().find(|(name, _)| *name == kind) {
+        Some((_, count)) if arguments.len() == *count || kind == "text" => {}
+        Some((_, count)) => return Err(format!("column kind {kind} takes {count} arguments")),
+        None => return Err(format!("there is no column kind {kind:?}")),
+    }
+    let show = match condition.trim() {
+        "" => Show::Always,
+        "hidden" => Show::Hidden,
+        other => Show::If(conditions(other)?),
+    };
+    Ok(Column { name, heading, kind, arguments, width, right, show, doc: doc.trim() })
+}
+
+/// `if NAME`, `unless NAME=VALUE`, several of them one after the other.
+fn conditions(text: &'static str) -> Result<Vec<Condition>, String> {
+    let mut words = text.split_whitespace();
+    let mut out = Vec::new();
+    while let Some(word) = words.next() {
+        let negated = match word {
+            "if" => false,
+            "unless" => true,
+            other => return Err(format!("{other:?}: a condition begins with if or unless")),
+        };
+        let name = words.next().ok_or("a condition needs a name")?;
+        let (name, value) = name.split_once('=').map_or((name, None), |(name, value)| (name, Some(value)));
+        out.push(Condition { negated, name, value });
+    }
+    Ok(out)
+}
+
+fn title(text: &'static str) -> Result<Title, String> {
+    let at = [" if ", " unless "].iter().filter_map(|word| text.find(word)).min().unwrap_or(text.len());
+    let (text, rest) = text.split_at(at);
+    Ok(Title { text, conditions: conditions(rest)? })
+}
+
+fn render(text: &'static str) -> Result<(Render, Vec<&'static str>), String> {
+    let (how, by) = text.split_once(" by ").unwrap_or((text, ""));
+    let render = match how.trim() {
+        "rows" => Render::Rows,
+        other => {
+            let arguments = other.strip_prefix("hist(").and_then(|rest| rest.strip_suffix(')')).map(names);
+            match arguments.as_deref() {
+                Some([low, high, count, unit]) => Render::Hist { low, high, count, unit },
+                _ => return Err(format!("{other:?}: rows or hist(LOW, HIGH, COUNT, UNIT)")),
+            }
+        }
+    };
+    Ok((render, names(by)))
+}
+
+/// What every header must have, and that its parts fit together.
+fn complete(query: &Query) -> Result<(), String> {
+    let sentence = |text: &str| text.ends_with('.');
+    if query.help.is_empty() || query.help.chars().count() > MAX_HELP {
+        return Err(format!("the first line is the help, of 1 to {MAX_HELP} characters"));
+    }
+    if query.group.is_empty() || query.needs.is_empty() || query.columns.is_empty() || query.sql.is_empty() {
+        return Err("group, needs, columns and a SELECT are required".to_owned());
+    }
+    if let Some(param) = query.params.iter().find(|param| !sentence(param.doc) || RESERVED.contains(&param.name)) {
+        return Err(format!("parameter {}: needs a sentence, and a name that isn't reserved", param.name));
+    }
+    if let Some(param) = query.params.iter().find(|param| !param.positional && param.short.is_none() && param.long.is_none()) {
+        return Err(format!("parameter {}: can't be given", param.name));
+    }
+    if let Some(column) = query.columns.iter().find(|column| !sentence(column.doc)) {
+        return Err(format!("column {}: needs a sentence", column.name));
+    }
+    let is_column = |name: &str| query.columns.iter().any(|column| column.name == name);
+    let is_param = |name: &str| query.params.iter().any(|param| param.name == name);
+    let of_columns = query.columns.iter().filter_map(|column| match &column.show {
+        Show::If(conditions) => Some(conditions),
+        _ => None,
+    });
+    for condition in of_columns.chain(query.titles.iter().map(|title| &title.conditions)).flatten() {
+        if !(if condition.value.is_some() { is_column(condition.name) } else { is_param(condition.name) }) {
+            return Err(format!("condition on {}: there is no such thing", condition.name));
+        }
+    }
+    let hist = match &query.render {
+        Render::Hist { low, high, count, unit } => vec![*low, *high, *count, *unit],
+        Render::Rows => Vec::new(),
+    };
+    let arguments = query.columns.iter().filter(|column| column.kind != "text").flat_map(|column| column.arguments.iter().copied());
+    let in_titles = query.titles.iter().flat_map(|title| placeholders(title.text));
+    if let Some(name) = query.blocks.iter().copied().chain(hist).chain(in_titles).chain(arguments).find(|name| !is_column(name)) {
+        return Err(format!("there is no column {name}"));
+    }
+    match query.conflicts.iter().flatten().find(|name| !is_param(name)) {
+        Some(name) => Err(format!("there is no parameter {name}")),
+        None => Ok(()),
+    }
+}
+
+/// The names in `{}`.
+pub fn placeholders(text: &str) -> impl Iterator<Item = &str> {
+    text.split('{').skip(1).filter_map(|rest| rest.split_once('}').map(|(name, _)| name))
+}

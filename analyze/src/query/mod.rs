@@ -1,0 +1,68 @@
+//! Reports: `.sql` files whose comment header declares everything that is known about them.
+//!
+//! Commands, `--help`, the catalogue, the rendering and the notes about losses come from the header; [`header`] parses
+//! it and documents its grammar ([`header::GRAMMAR`]), and [`reference`](mod@reference) prints queries/README.md.
+//! Files given with `--queries DIR` go the same way as the built-in ones.
+
+pub mod header;
+pub mod params;
+pub mod reference;
+
+use crate::error::{Error, Result};
+pub use header::{Column, Condition, Param, ParamType, Query, Render, Show, Title};
+use std::path::Path;
+
+mod embedded {
+    include!(concat!(env!("OUT_DIR"), "/queries.rs"));
+}
+
+/// The reports, sorted by name.
+#[derive(Debug)]
+pub struct Queries(Vec<Query>);
+
+impl Queries {
+    /// The built-in reports.
+    pub fn builtin() -> Result<Queries> {
+        embedded::FILES.iter().map(|(name, text)| header::parse(name, text)).collect::<Result<Vec<_>>>().map(Queries)
+    }
+
+    /// The parts of the summary, in order.
+    pub fn summary() -> Result<Queries> {
+        embedded::SUMMARY.iter().map(|(name, text)| header::parse(name, text)).collect::<Result<Vec<_>>>().map(Queries)
+    }
+
+    /// The built-in reports and those of the files `*.sql` in `directory`, which may replace built-in ones.
+    pub fn with_directory(directory: &Path) -> Result<Queries> {
+        let mut queries = Queries::builtin()?;
+        let failed = |error: std::io::Error| {
+            Error::new(directory.display(), error).hint("--queries takes a directory of .sql files; queries/README.md describes them")
+        };
+        let entries = std::fs::read_dir(directory).map_err(failed)?;
+        let mut files = Vec::new();
+        for entry in entries {
+            files.push(entry.map_err(failed)?.path());
+        }
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
+        files.sort();
+        for path in files {
+            let text = std::fs::read_to_string(&path).map_err(|error| Error::new(path.display(), error))?;
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            // The command line parser keeps names and texts for as long as the program runs, and so do we.
+            let query = header::parse(name.leak(), text.leak())?;
+            queries.0.retain(|other| other.name != query.name);
+            queries.0.push(query);
+        }
+        queries.0.sort_by_key(|query| query.name);
+        Ok(queries)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Query> {
+        self.0.iter()
+    }
+
+    /// The report of that name.
+    pub fn get(&self, name: &str) -> Option<&Query> {
+        self.0.iter().find(|query| query.name == name)
+    }
+}

@@ -1,0 +1,191 @@
+//! The answer without a question: what is in a capture, what is missing, what stands out.
+//!
+//! The parts that look into the events are queries like the reports, in queries/summary/.
+
+use crate::describe;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::output::cells::Cells;
+use crate::output::machine::Machine;
+use crate::output::report::Report;
+use crate::output::text::{escape, pad, thousands};
+use crate::output::{Destination, Format, Settings};
+use crate::query::params::{self, bindings};
+use crate::query::{Queries, Query};
+use crate::window::instant;
+use arrow::array::RecordBatch;
+use ebrec_format::capture::{Capture, State};
+use ebrec_format::events;
+use serde_json::{Value, json};
+use std::io::Write;
+
+/// Writes the summary; returns the tables that it is made of.
+pub async fn write(engine: &Engine, settings: &Settings) -> Result<Vec<String>> {
+    let queries = Queries::summary()?;
+    let mut parts = Vec::new();
+    // Connections are numbered within a capture, so what follows them is about one.
+    if let [_] = engine.captures() {
+        for query in queries.iter() {
+            parts.push((query, part(engine, query).await?));
+        }
+    }
+    let tables = describe::tables(engine).await?;
+    let destination = settings.open()?;
+    match settings.format {
+        Format::Table => text(engine, settings, &tables, parts, destination)?,
+        Format::Json => as_json(engine, &tables, &parts, destination)?,
+        _ => return Err(Error::text("the summary is not one table").hint("--output table or json; for one table: tables, or a report")),
+    }
+    Ok(events::tables().map(|table| table.name.to_owned()).filter(|name| engine.tables().is_captured(name)).collect())
+}
+
+/// The rows of a part, or why it can't be told.
+async fn part(engine: &Engine, query: &Query) -> Result<Result<Vec<RecordBatch>>> {
+    if let Some(table) = query.needs.iter().find(|table| !engine.tables().is_captured(table)) {
+        return Ok(Err(engine.tables().missing(table)));
+    }
+    engine.tables().begin(&query.whole, &query.uses);
+    Ok(Ok(engine.query(query.sql, bindings(engine, &params::defaults(query)?)).await?.collect().await?))
+}
+
+type Parts<'a> = Vec<(&'a Query, Result<Vec<RecordBatch>>)>;
+
+fn text(engine: &Engine, settings: &Settings, tables: &RecordBatch, parts: Parts<'_>, mut out: Destination) -> Result<()> {
+    for capture in engine.captures() {
+        facts(capture, &mut out)?;
+    }
+    if let Some(shown) = shown(engine) {
+        writeln!(out, "shown    {}", escape(&shown))?;
+    }
+    recorded(&Cells::new(tables)?, &mut out)?;
+    let values = params::Values::new();
+    let mut missing: Vec<Error> = Vec::new();
+    for (query, rows) in parts {
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(why) => {
+                // Tables of one probe are missing for one reason.
+                if !missing.iter().any(|other| other.what_to_do() == why.what_to_do()) {
+                    missing.push(why);
+                }
+                continue;
+            }
+        };
+        // What did not happen needs no heading.
+        if rows.iter().all(|batch| batch.num_rows() == 0) {
+            continue;
+        }
+        writeln!(out, "\n{}", query.help)?;
+        let mut report = Report::new(query, &values, engine.window().0, settings, out);
+        for batch in rows {
+            let cells = Cells::new(&batch)?;
+            report.write(&cells, 0..cells.rows())?;
+        }
+        out = report.finish()?;
+    }
+    if !missing.is_empty() {
+        writeln!(out, "\nNot known")?;
+    }
+    for why in missing {
+        writeln!(out, "{why}; {}", why.what_to_do().unwrap_or_default())?;
+    }
+    Ok(out.flush()?)
+}
+
+/// What `--from`, `--to`, `-p` and `--comm` leave.
+fn shown(engine: &Engine) -> Option<String> {
+    let filter = engine.filter();
+    let parts = [
+        filter.from.map(|at| format!("from {}", instant(at))),
+        filter.to.map(|at| format!("to {}", instant(at))),
+        filter.pid.map(|pid| format!("process {pid}")),
+        filter.comm.as_ref().map(|comm| format!("tasks named {comm}")),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// What a capture says about itself.
+fn facts(capture: &Capture, out: &mut impl Write) -> Result<()> {
+    let manifest = &capture.manifest;
+    let host = &manifest.host;
+    let length = (i128::from(manifest.ended_ns) - i128::from(manifest.started_ns)) as f64 / 1e9;
+    let ended = match capture.state {
+        State::Partial => "not ended".to_owned(),
+        State::Complete => format!("end: {}", manifest.ended_by),
+    };
+    let mut line = |name: &str, text: String| writeln!(out, "{} {}", pad(name, 8, false), escape(&text));
+    line("capture", capture.path.display().to_string())?;
+    line("window", format!("{length:.3} s from {}, {ended}", instant(manifest.started_ns)))?;
+    let os = if host.os.is_empty() { String::new() } else { format!(", {}", host.os) };
+    line("host", format!("{}{os}, Linux {} {}, {} CPUs", host.name, host.kernel, host.arch, host.cpus))?;
+    let cost = &manifest.recorder;
+    let share = cost.cpu_ns as f64 / 1e7 / length.max(1e-9);
+    let mib = cost.max_rss_bytes as f64 / f64::from(1 << 20);
+    line("recorder", format!("{}, {share:.1} % of a CPU, {mib:.0} MiB; {}", manifest.recorder_version, manifest.command.join(" ")))?;
+    for (key, value) in &manifest.notes {
+        line(key, value.clone())?;
+    }
+    Ok(())
+}
+
+/// The tables that have rows, and those that have none.
+fn recorded(tables: &Cells, out: &mut impl Write) -> Result<()> {
+    let number = |column: &str, row: usize| tables.int(column, row).and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
+    writeln!(out, "\n{:<16} {:>12} {:>12} {:>8} {:>10}", "TABLE", "ROWS", "BYTES", "B/ROW", "LOST")?;
+    let mut empty = Vec::new();
+    let mut absent = Vec::new();
+    for row in 0..tables.rows() {
+        let name = tables.raw("table", row);
+        let (rows, bytes) = (number("rows", row), number("bytes", row));
+        if tables.get("rows", row).is_none() {
+            absent.push(name);
+        } else if rows == 0 && number("lost", row) == 0 {
+            empty.push(name);
+        } else {
+            // Of tables with few rows the size is that of the file's frame.
+            let each = if rows < 1000 { "-".to_owned() } else { format!("{:.1}", bytes as f64 / rows as f64) };
+            let (rows, bytes, lost) = (thousands(rows), thousands(bytes), thousands(number("lost", row)));
+            writeln!(out, "{name:<16} {rows:>12} {bytes:>12} {each:>8} {lost:>10}")?;
+        }
+    }
+    for (what, names) in [("without a row", empty), ("not captured", absent)] {
+        if !names.is_empty() {
+            writeln!(out, "{what}: {}", names.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+fn as_json(engine: &Engine, tables: &RecordBatch, parts: &Parts<'_>, mut out: Destination) -> Result<()> {
+    let captures: Vec<Value> = engine
+        .captures()
+        .iter()
+        .map(|capture| {
+            json!({
+                "path": capture.path.display().to_string(),
+                "partial": capture.state == State::Partial,
+                "remarks": capture.remarks,
+                "manifest": capture.manifest,
+            })
+        })
+        .collect();
+    let mut sections = serde_json::Map::new();
+    for (query, rows) in parts {
+        let name = query.name.split_once('-').map_or(query.name, |(_, name)| name);
+        let value = match rows {
+            Ok(rows) => json!({ "title": query.help, "rows": values(rows)? }),
+            Err(why) => json!({ "title": query.help, "missing": why.to_string() }),
+        };
+        sections.insert(name.to_owned(), value);
+    }
+    let whole = json!({ "captures": captures, "tables": values(std::slice::from_ref(tables))?, "sections": sections });
+    serde_json::to_writer_pretty(&mut out, &whole).map_err(std::io::Error::from)?;
+    writeln!(out)?;
+    Ok(out.flush()?)
+}
+
+/// Rows as JSON values.
+fn values(batches: &[RecordBatch]) -> Result<Value> {
+    serde_json::from_slice(&Machine::json(batches)?).map_err(|error| Error::new("the summary", error))
+}

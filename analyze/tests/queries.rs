@@ -1,0 +1,131 @@
+//! What every file of queries/ must keep, checked by a loop over all of them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use common::{Builder, directory, sample, stdout};
+use ebrec_analyze::engine::Engine;
+use ebrec_analyze::engine::filter::Filter;
+use ebrec_analyze::query::{Queries, Query, params, reference};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+fn engine(path: &Path) -> Engine {
+    Engine::new(Engine::open(&[path.to_owned()]).unwrap(), Filter::default(), 64 << 20).unwrap()
+}
+
+async fn rows(engine: &Engine, query: &Query) -> (Vec<String>, usize) {
+    engine.tables().begin(&query.whole, &query.uses);
+    let bindings = params::bindings(engine, &params::defaults(query).unwrap());
+    let frame = engine.query(query.sql, bindings).await.unwrap_or_else(|error| panic!("{}: {error}", query.name));
+    let touched: BTreeSet<String> = engine.tables().touched().into_iter().collect();
+    let declared: BTreeSet<String> = query.needs.iter().chain(&query.uses).map(|&name| name.to_owned()).collect();
+    assert_eq!(touched, declared, "{}: the tables it reads are those it declares", query.name);
+    let names = frame.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let batches = frame.collect().await.unwrap_or_else(|error| panic!("{}: {error}", query.name));
+    (names, batches.iter().map(arrow::array::RecordBatch::num_rows).sum())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn declared_columns_are_the_real_ones_and_small_and_empty_captures_work() {
+    let directory = directory("queries");
+    let small = engine(&sample(&directory.join("small.ebrec")));
+    let empty = engine(&Builder::default().write(&directory.join("empty.ebrec")));
+    for query in Queries::builtin().unwrap().iter().chain(Queries::summary().unwrap().iter()) {
+        ends_with_order(query);
+        let (names, count) = rows(&small, query).await;
+        let mut declared: Vec<&str> = Vec::new();
+        for column in &query.columns {
+            if !declared.contains(&column.name) {
+                declared.push(column.name);
+            }
+        }
+        assert_eq!(names, declared, "{}", query.name);
+        assert!(count > 0, "{}: the small capture has something for every report", query.name);
+        assert_eq!(rows(&empty, query).await.1, 0, "{}", query.name);
+    }
+}
+
+fn ends_with_order(query: &Query) {
+    let (_, last) = query.sql.rsplit_once("ORDER BY").unwrap_or_else(|| panic!("{}: no ORDER BY", query.name));
+    let closed = last.matches('(').count() == last.matches(')').count();
+    assert!(closed && !last.contains("FROM"), "{}: the last ORDER BY is not that of the result", query.name);
+}
+
+#[test]
+fn every_report_ends_with_an_order_and_has_an_example() {
+    for query in Queries::builtin().unwrap().iter() {
+        ends_with_order(query);
+        assert!(!query.examples.is_empty(), "{}: no example", query.name);
+        for (example, _) in &query.examples {
+            assert!(example.starts_with(query.name), "{}: {example}", query.name);
+        }
+    }
+}
+
+#[test]
+fn flags_do_not_clash() {
+    // clap checks names, short and long flags and defaults of the whole tree.
+    ebrec_analyze::cli::command(&Queries::builtin().unwrap()).debug_assert();
+}
+
+#[test]
+fn every_example_runs() {
+    let capture = sample(&directory("examples").join("small.ebrec"));
+    let capture = capture.to_str().unwrap();
+    for query in Queries::builtin().unwrap().iter() {
+        for (example, _) in &query.examples {
+            let args: Vec<&str> = std::iter::once(capture).chain(example.split_whitespace()).collect();
+            let output = common::ebrec(&args);
+            assert!(matches!(output.status.code(), Some(0 | 1)), "{example}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+#[test]
+fn the_catalogue_is_fresh() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries/README.md");
+    let expected = reference::readme(&Queries::builtin().unwrap());
+    if std::env::var_os("EBREC_BLESS").is_some() {
+        std::fs::write(&path, &expected).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == expected, "queries/README.md is stale; refresh it: EBREC_BLESS=1 cargo test -p ebrec-analyze");
+}
+
+#[test]
+fn a_directory_adds_reports() {
+    let directory = directory("own-queries");
+    let text = "-- Threads per process\n--\n-- group: own\n-- needs: sched_switch\n-- column: pid AS \"PID\" int<6 : Process.\n\
+                -- column: n AS \"N\" int>4 : Switches to it.\n-- example: mine : All.\n\
+                SELECT next_pid AS pid, count(*) AS n FROM sched_switch GROUP BY 1 ORDER BY pid\n";
+    std::fs::write(directory.join("mine.sql"), text).unwrap();
+    let capture = sample(&directory.join("small.ebrec"));
+    let out = stdout(&["--queries", directory.to_str().unwrap(), capture.to_str().unwrap(), "mine"]);
+    assert_eq!(out, "PID       N\n0      3333\n100    3333\n200    3334\n");
+}
+
+#[test]
+fn a_wrong_header_is_refused_with_its_line() {
+    const GOOD: &str = "-- Help\n-- group: g\n-- needs: loss\n-- param: wide flag -w : Wide.\n-- column: ts AS \"TS\" time<8 if wide : When.\nSELECT ts FROM loss ORDER BY ts";
+    let parse = |text: String| ebrec_analyze::query::header::parse("mine", text.leak()).map_err(|error| error.to_string());
+    assert!(parse(GOOD.to_owned()).is_ok());
+    for (from, to, expected) in [
+        ("-- Help\n", "--\n", "mine.sql: the first line is the help"),
+        ("-- group: g\n", "", "mine.sql: group, needs"),
+        ("time<8", "tme<8", "mine.sql, line 5: there is no column kind \"tme\""),
+        ("time<8", "time<x", "mine.sql, line 5: <x: not a width"),
+        ("time<8", "exit(a)<8", "mine.sql, line 5: column kind exit takes 2 arguments"),
+        ("if wide", "when wide", "mine.sql, line 5: \"when\": a condition begins with"),
+        ("if wide", "if narrow", "condition on narrow"),
+        (" : When.", "", "mine.sql, line 5: a column ends with"),
+        ("flag -w", "boolean -w", "mine.sql, line 4: there is no parameter type boolean"),
+        ("flag -w", "flag", "parameter wide: can't be given"),
+        ("wide flag", "pid flag", "parameter pid"),
+        ("SELECT ts FROM loss ORDER BY ts", "", "a SELECT are required"),
+    ] {
+        let error = parse(GOOD.replace(from, to)).map(|_| ()).unwrap_err();
+        assert!(error.contains(expected), "{from:?} -> {to:?}: {error}");
+    }
+}

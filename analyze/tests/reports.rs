@@ -1,0 +1,166 @@
+//! What the reports print for the sample capture, beside the headings of the live tools.
+//!
+//! `EBREC_BLESS=1 cargo test -p ebrec-analyze` writes golden/reports.txt anew; a human reads the difference.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use common::{Builder, SECOND, directory, head, sample, stdout, task};
+use ebrec_format::events::process::ProcessExec;
+use ebrec_format::kind::{Context, NoResolver};
+use ebrec_format::segment;
+use ebrec_format::table::Row;
+use std::path::Path;
+use zerocopy::IntoBytes;
+
+const LINES: &[&str] = &[
+    "",
+    "execsnoop",
+    "execsnoop -xTtU",
+    "exitsnoop",
+    "exitsnoop -tx",
+    "exitsnoop -T --pid 200",
+    "runqlat",
+    "runqlat -T 5",
+    "runqlat -P 5 1",
+    "runqlat -L -m",
+    "runqlat -p 200 --from +2s --to +4s",
+    "tcplife",
+    "tcplife -wT",
+    "tcplife -4 -D 80",
+    "tcpconnect",
+    "tcpconnect -tUs",
+    "tcpconnect -c",
+    "tcpconnect -cs -P 81",
+    "tcpaccept -Tt",
+    "tcpretrans",
+    "tcpretrans -c",
+    "tcpstates",
+    "tcpstates -wT",
+    "tcptracer -tU",
+    "tcptop",
+    "tcptop 5",
+    "tcptop -S -r 1 -s sent 1 10",
+];
+
+#[test]
+fn reports_of_the_sample() {
+    let directory = directory("golden");
+    sample(&directory.join("sample.ebrec"));
+    let mut text = String::new();
+    for line in LINES {
+        let args: Vec<&str> = std::iter::once("sample.ebrec").chain(line.split_whitespace()).collect();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_ebrec-analyze")).current_dir(&directory).args(&args).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        let out = String::from_utf8_lossy(&output.stdout);
+        // The list of tables has sizes in bytes, which change with the Parquet writer.
+        let shown = out.find("Busiest").filter(|_| line.is_empty()).map_or(out.as_ref(), |at| &out[at..]);
+        text.push_str(&format!("$ ebrec analyze {}\n{shown}\n", args.join(" ")));
+    }
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/reports.txt");
+    if std::env::var_os("EBREC_BLESS").is_some() {
+        std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
+        std::fs::write(&golden, &text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+    for (found, expected) in text.lines().zip(expected.lines()) {
+        assert_eq!(found, expected, "see golden/reports.txt");
+    }
+    assert_eq!(text.lines().count(), expected.lines().count());
+}
+
+/// What the live tools of libbpf-tools 0.26 print as their first line (tcpaccept, tcpretrans: BCC 0.29), without what
+/// they print before it and without spaces at its end.
+const HEADINGS: &[(&str, &str)] = &[
+    ("execsnoop", "PCOMM            PID    PPID   RET ARGS"),
+    ("execsnoop -T", "TIME     PCOMM            PID    PPID   RET ARGS"),
+    ("exitsnoop", "PCOMM            PID     PPID    TID     AGE(s)  EXIT_CODE"),
+    ("exitsnoop -t", "TIME(s)  PCOMM            PID     PPID    TID     AGE(s)  EXIT_CODE"),
+    ("runqlat", "     usecs               : count    distribution"),
+    ("runqlat -m", "     msecs               : count    distribution"),
+    ("tcplife", "PID     COMM             LADDR           LPORT RADDR           RPORT TX_KB  RX_KB  MS"),
+    (
+        "tcplife -wT",
+        "TIME(s)  PID     COMM             LADDR                                   LPORT RADDR                                   RPORT TX_KB  RX_KB  MS",
+    ),
+    ("tcpconnect", "PID    COMM         IP SADDR            DADDR            DPORT"),
+    ("tcpconnect -s", "PID    COMM         IP SADDR            DADDR            SPORT DPORT"),
+    ("tcpconnect -c", "LADDR                     RADDR                     RPORT                CONNECTS"),
+    ("tcpaccept", "PID     COMM         IP RADDR            RPORT LADDR            LPORT"),
+    ("tcpretrans", "TIME     PID     IP LADDR:LPORT          T> RADDR:RPORT          STATE"),
+    ("tcpretrans -c", "LADDR:LPORT               RADDR:RPORT               RETRANSMITS"),
+    ("tcpstates", "SKADDR           PID     COMM       LADDR           LPORT RADDR           RPORT OLDSTATE    -> NEWSTATE    MS"),
+    (
+        "tcpstates -w",
+        "SKADDR           PID     COMM             IP LADDR                      LPORT RADDR                      RPORT OLDSTATE    -> NEWSTATE    MS",
+    ),
+    ("tcptracer", "T PID    COMM         IP SADDR            DADDR            SPORT DPORT"),
+    ("tcptop -S", "PID     COMM         LADDR                 RADDR                  RX_KB  TX_KB"),
+];
+
+#[test]
+fn headings_are_those_of_the_live_tools() {
+    let capture = sample(&directory("headings").join("sample.ebrec"));
+    for (line, heading) in HEADINGS {
+        let args: Vec<&str> = std::iter::once(capture.to_str().unwrap()).chain(line.split_whitespace()).collect();
+        assert_eq!(stdout(&args).lines().next(), Some(*heading), "{line}");
+    }
+}
+
+/// Calls with arguments: the rows that `batch_of` can't make, because the arguments follow the record.
+fn execs(calls: &[(&str, &[&str])]) -> Vec<u8> {
+    let table = ProcessExec::table();
+    let mut sink = (table.builder)();
+    let mut context = Context { boot_to_utc_ns: common::START, resolver: &mut NoResolver };
+    for (i, (file, args)) in calls.iter().enumerate() {
+        let ts = (i as u64 + 1) * SECOND;
+        let row = ProcessExec {
+            head: head(ts, task(10 + i as u32, 10 + i as u32, "x")),
+            cgroup_id: 1,
+            ppid: 1,
+            uid: 0,
+            ret: 0,
+            args_truncated: 0,
+        };
+        let mut record = row.as_bytes().to_vec();
+        for text in std::iter::once(file).chain(args.iter()) {
+            record.extend_from_slice(text.as_bytes());
+            record.push(0);
+        }
+        assert!(sink.append_record(&record, &mut context));
+    }
+    segment::encode(table, &[sink.finish(&mut context)]).unwrap()
+}
+
+#[test]
+fn arguments_are_those_that_the_caller_gave() {
+    let many: Vec<String> = std::iter::once("many".to_owned()).chain((1..=30).map(|i| i.to_string())).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let calls: &[(&str, &[&str])] = &[
+        ("/bin/ls", &["ls", "-l", "a b", ""]),
+        // A script: the kernel puts the interpreter before its name.
+        ("./run.sh", &["/bin/sh", "./run.sh", "x"]),
+        ("./run.py", &["/usr/bin/env", "python3", "./run.py", "y"]),
+        // No script: the program was asked to look at itself.
+        ("/bin/ls", &["ls", "/bin/ls"]),
+        ("/bin/many", &many),
+        ("/bin/quoted", &["quoted", "say \"hi\"\tnow"]),
+    ];
+    let capture = Builder::default().raw("process_exec/0-0.parquet", execs(calls)).write(&directory("arguments").join("a.ebrec"));
+    let capture = capture.to_str().unwrap();
+    let column = |args: &[&str]| -> Vec<String> {
+        let out = stdout(&[&[capture, "execsnoop"], args].concat());
+        out.lines().skip(1).map(|line| line[35..].to_owned()).collect()
+    };
+    let shown = column(&[]);
+    assert_eq!(shown[0], "/bin/ls -l a b");
+    assert_eq!(&shown[1..4], ["./run.sh x", "./run.py y", "/bin/ls /bin/ls"]);
+    assert!(shown[4].ends_with(" 19 20 ..."), "{}", shown[4]);
+    assert_eq!(column(&["--max-args", "2"])[4], "/bin/many 1 2 ...");
+    assert_eq!(column(&["-q"])[0], "\"/bin/ls\" \"-l\" \"a b\" \"\"");
+    assert_eq!(column(&["-q"])[5], "\"/bin/quoted\" \"say \\\"hi\\\"\\tnow\"");
+    assert_eq!(column(&["-l", "run.py"]), ["./run.py y"]);
+    let json = stdout(&[capture, "--output", "json", "execsnoop"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()[0]["args"], serde_json::json!(["/bin/ls", "-l", "a b", ""]));
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Differences between kernels, one getter each: what changed, in which upstream commit. Decided by the running kernel's BTF. */
+#ifndef EBREC_CORE_FIXES_H
+#define EBREC_CORE_FIXES_H
+
+/* task_struct.state became __state in 5.14 (2f064a59a11f "sched: Change task_struct::state"). */
+struct task_struct___state {
+	volatile long state;
+} __attribute__((preserve_access_index));
+
+struct task_struct___new_state {
+	unsigned int __state;
+} __attribute__((preserve_access_index));
+
+static __always_inline __u32 task_state_of(struct task_struct *task)
+{
+	struct task_struct___new_state *now = (void *)task;
+
+	if (bpf_core_field_exists(now->__state))
+		return BPF_CORE_READ(now, __state);
+	return (__u32)BPF_CORE_READ((struct task_struct___state *)task, state);
+}
+
+/* task_struct.cpu moved into thread_info in 5.16 (bcf9033e5449 "sched: move CPU field back into thread_info if
+ * THREAD_INFO_IN_TASK=y"). */
+struct task_struct___cpu {
+	unsigned int cpu;
+} __attribute__((preserve_access_index));
+
+struct thread_info {
+	__u32 cpu;
+} __attribute__((preserve_access_index));
+
+struct task_struct___thread_info {
+	struct thread_info thread_info;
+} __attribute__((preserve_access_index));
+
+/* Of a task that the verifier knows as one: plain loads. */
+static __always_inline __u32 task_cpu_of(struct task_struct *task)
+{
+	struct task_struct___thread_info *now = (void *)task;
+
+	if (bpf_core_field_exists(now->thread_info.cpu))
+		return now->thread_info.cpu;
+	return ((struct task_struct___cpu *)task)->cpu;
+}
+
+/* Where the number of a system call is kept differs by architecture, not by kernel. */
+#if defined(__TARGET_ARCH_arm64)
+struct pt_regs___arm64 {
+	__s32 syscallno;
+} __attribute__((preserve_access_index));
+#endif
+
+/* Of the registers that a tp_btf program is handed: a plain load, because every system call of the host pays for it. */
+static __always_inline long syscall_nr_of(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return regs->orig_ax;
+#elif defined(__TARGET_ARCH_arm64)
+	return ((struct pt_regs___arm64 *)regs)->syscallno;
+#endif
+}
+
+/* cgroup.ancestor_ids[] became ancestors[] in 6.1 (7f203bc89eb6 "cgroup: Replace cgroup->ancestor_ids[] with ->ancestors[]"). */
+struct cgroup___ids {
+	__u64 ancestor_ids[16];
+} __attribute__((preserve_access_index));
+
+struct cgroup___ancestors {
+	struct cgroup *ancestors[16];
+} __attribute__((preserve_access_index));
+
+static __always_inline __u64 cgroup_ancestor_id(struct cgroup *cgroup, __u32 level)
+{
+	struct cgroup___ancestors *now = (void *)cgroup;
+	struct cgroup___ids *old = (void *)cgroup;
+	struct cgroup *ancestor = NULL;
+	__u64 id = 0;
+
+	void *at = cgroup;
+
+	if (level > 15)
+		return 0;
+	/* The barriers keep the offset that this kernel lacks in its own branch; hoisted, it would be an invalid instruction on
+	 * both. */
+	if (bpf_core_field_exists(now->ancestors)) {
+		barrier_var(at);
+		at += bpf_core_field_offset(now->ancestors);
+		bpf_probe_read_kernel(&ancestor, sizeof(ancestor), at + level * 8);
+		return BPF_CORE_READ(ancestor, kn, id);
+	}
+	barrier_var(at);
+	at += bpf_core_field_offset(old->ancestor_ids);
+	bpf_probe_read_kernel(&id, sizeof(id), at + level * 8);
+	return id;
+}
+
+/* bpf_get_current_task_btf() and task storage are of 5.11; the running kernel's own list of helpers and map types tells. */
+enum bpf_func_id___ebrec {
+	BPF_FUNC_get_current_task_btf___ebrec = 158,
+};
+
+enum bpf_map_type___ebrec {
+	BPF_MAP_TYPE_TASK_STORAGE___ebrec = 29,
+};
+
+#define has_current_task_btf() bpf_core_enum_value_exists(enum bpf_func_id___ebrec, BPF_FUNC_get_current_task_btf___ebrec)
+#define has_task_storage() bpf_core_enum_value_exists(enum bpf_map_type___ebrec, BPF_MAP_TYPE_TASK_STORAGE___ebrec)
+
+#endif

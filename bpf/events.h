@@ -1,0 +1,316 @@
+/* Generated from format/src/events/ by `EBREC_BLESS=1 cargo test -p ebrec-format`; do not edit. */
+/* clang-format off */
+#ifndef EBREC_EVENTS_H
+#define EBREC_EVENTS_H
+
+/* Values that mean "the kernel can't tell". */
+#define EBREC_NULL32 ((__u32)-1)
+#define EBREC_NULL64 ((__u64)-1)
+
+/* A task; pid is EBREC_NULL32 where it isn't known. */
+struct ebrec_task {
+	__u64 start; /* group_leader->start_boottime, ns */
+	__u32 pid; /* the kernel's tgid */
+	__u32 tid; /* the kernel's pid */
+	char comm[16];
+};
+
+/* What every record begins with. */
+struct ebrec_head {
+	__u64 ts; /* CLOCK_BOOTTIME, ns */
+	__u32 size; /* bytes of the whole record, tail included */
+	__u16 cpu;
+	__u16 table; /* enum ebrec_table */
+	struct ebrec_task task;
+};
+
+/* The head of a record about a TCP connection; the task is its owner. */
+struct ebrec_conn_head {
+	struct ebrec_head head;
+	__u64 conn_id;
+};
+
+/* Both ends of a connection. */
+struct ebrec_endpoints {
+	__u8 laddr[16]; /* network byte order, IPv4 as ::ffff:a.b.c.d */
+	__u8 raddr[16];
+	__u32 netns;
+	__u16 lport; /* host byte order */
+	__u16 rport; /* 0: not known yet */
+};
+
+enum ebrec_table {
+	EBREC_PROCESS_FORK = 0,
+	EBREC_PROCESS_EXEC = 1,
+	EBREC_PROCESS_EXIT = 2,
+	EBREC_PROCESS = 3,
+	EBREC_SCHED_SWITCH = 4,
+	EBREC_SCHED_WAKEUP = 5,
+	EBREC_TCP_CONNECTION = 6,
+	EBREC_TCP_CONNECT = 7,
+	EBREC_TCP_ACCEPT = 8,
+	EBREC_TCP_CLOSE = 9,
+	EBREC_TCP_STATE = 10,
+	EBREC_TCP_SEND = 11,
+	EBREC_TCP_RECV = 12,
+	EBREC_TCP_RETRANSMIT = 13,
+	EBREC_TCP_SOCKET = 14,
+	EBREC_TABLES = 23,
+};
+
+_Static_assert(__builtin_offsetof(struct ebrec_task, start) == 0, "ebrec_task.start");
+_Static_assert(__builtin_offsetof(struct ebrec_task, pid) == 8, "ebrec_task.pid");
+_Static_assert(__builtin_offsetof(struct ebrec_task, tid) == 12, "ebrec_task.tid");
+_Static_assert(__builtin_offsetof(struct ebrec_task, comm) == 16, "ebrec_task.comm");
+_Static_assert(sizeof(struct ebrec_task) == 32, "ebrec_task");
+_Static_assert(__builtin_offsetof(struct ebrec_head, ts) == 0, "ebrec_head.ts");
+_Static_assert(__builtin_offsetof(struct ebrec_head, size) == 8, "ebrec_head.size");
+_Static_assert(__builtin_offsetof(struct ebrec_head, cpu) == 12, "ebrec_head.cpu");
+_Static_assert(__builtin_offsetof(struct ebrec_head, table) == 14, "ebrec_head.table");
+_Static_assert(__builtin_offsetof(struct ebrec_head, task) == 16, "ebrec_head.task");
+_Static_assert(sizeof(struct ebrec_head) == 48, "ebrec_head");
+_Static_assert(__builtin_offsetof(struct ebrec_conn_head, head) == 0, "ebrec_conn_head.head");
+_Static_assert(__builtin_offsetof(struct ebrec_conn_head, conn_id) == 48, "ebrec_conn_head.conn_id");
+_Static_assert(sizeof(struct ebrec_conn_head) == 56, "ebrec_conn_head");
+_Static_assert(__builtin_offsetof(struct ebrec_endpoints, laddr) == 0, "ebrec_endpoints.laddr");
+_Static_assert(__builtin_offsetof(struct ebrec_endpoints, raddr) == 16, "ebrec_endpoints.raddr");
+_Static_assert(__builtin_offsetof(struct ebrec_endpoints, netns) == 32, "ebrec_endpoints.netns");
+_Static_assert(__builtin_offsetof(struct ebrec_endpoints, lport) == 36, "ebrec_endpoints.lport");
+_Static_assert(__builtin_offsetof(struct ebrec_endpoints, rport) == 38, "ebrec_endpoints.rport");
+_Static_assert(sizeof(struct ebrec_endpoints) == 40, "ebrec_endpoints");
+
+/* A task was created (fork, vfork, clone). The acting task is the parent. */
+struct ebrec_process_fork {
+	struct ebrec_head head; /* Parent. */
+	struct ebrec_task child; /* The new task. */
+	__u32 is_thread; /* Whether the new task is a thread of its parent's process. */
+	__u32 pad; /* Padding. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_process_fork, head) == 0, "ebrec_process_fork.head");
+_Static_assert(__builtin_offsetof(struct ebrec_process_fork, child) == 48, "ebrec_process_fork.child");
+_Static_assert(__builtin_offsetof(struct ebrec_process_fork, is_thread) == 80, "ebrec_process_fork.is_thread");
+_Static_assert(__builtin_offsetof(struct ebrec_process_fork, pad) == 84, "ebrec_process_fork.pad");
+_Static_assert(sizeof(struct ebrec_process_fork) == 88, "ebrec_process_fork");
+
+/* A program was executed (execve, execveat), or the attempt failed. The acting task is the one that called; its name is the new one if it succeeded. */
+struct ebrec_process_exec {
+	struct ebrec_head head; /* Caller. */
+	__u64 cgroup_id; /* cgroup of the caller. */
+	__u32 ppid; /* Parent of the process. */
+	__u32 uid; /* Effective user of the caller. */
+	__s32 ret; /* What the call returned: 0, or `-errno`. */
+	__u32 args_truncated; /* Whether there were more arguments than are recorded (61 KiB; 7 KiB of a failed call). */
+};
+/* Followed by the variable-length field exec: File and arguments. */
+_Static_assert(__builtin_offsetof(struct ebrec_process_exec, head) == 0, "ebrec_process_exec.head");
+_Static_assert(__builtin_offsetof(struct ebrec_process_exec, cgroup_id) == 48, "ebrec_process_exec.cgroup_id");
+_Static_assert(__builtin_offsetof(struct ebrec_process_exec, ppid) == 56, "ebrec_process_exec.ppid");
+_Static_assert(__builtin_offsetof(struct ebrec_process_exec, uid) == 60, "ebrec_process_exec.uid");
+_Static_assert(__builtin_offsetof(struct ebrec_process_exec, ret) == 64, "ebrec_process_exec.ret");
+_Static_assert(__builtin_offsetof(struct ebrec_process_exec, args_truncated) == 68, "ebrec_process_exec.args_truncated");
+_Static_assert(sizeof(struct ebrec_process_exec) == 72, "ebrec_process_exec");
+
+/* A task ended. A process ended with the row whose `is_thread` is false. */
+struct ebrec_process_exit {
+	struct ebrec_head head; /* The task that ended. */
+	__u64 lifetime_ns; /* How long it lived; of the process, in the row that ends it. */
+	__u32 ppid; /* Parent of the process. */
+	__u32 exit_code; /* What `wait` reports: the exit status. Null if a signal killed it. */
+	__u32 signal; /* The signal that killed it. Null if it exited. */
+	__u32 core_dumped; /* Whether it left a core dump. */
+	__u32 is_thread; /* Whether other threads of the process live on. */
+	__u32 pad; /* Padding. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_process_exit, head) == 0, "ebrec_process_exit.head");
+_Static_assert(__builtin_offsetof(struct ebrec_process_exit, lifetime_ns) == 48, "ebrec_process_exit.lifetime_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_process_exit, ppid) == 56, "ebrec_process_exit.ppid");
+_Static_assert(__builtin_offsetof(struct ebrec_process_exit, exit_code) == 60, "ebrec_process_exit.exit_code");
+_Static_assert(__builtin_offsetof(struct ebrec_process_exit, signal) == 64, "ebrec_process_exit.signal");
+_Static_assert(__builtin_offsetof(struct ebrec_process_exit, core_dumped) == 68, "ebrec_process_exit.core_dumped");
+_Static_assert(__builtin_offsetof(struct ebrec_process_exit, is_thread) == 72, "ebrec_process_exit.is_thread");
+_Static_assert(__builtin_offsetof(struct ebrec_process_exit, pad) == 76, "ebrec_process_exit.pad");
+_Static_assert(sizeof(struct ebrec_process_exit) == 80, "ebrec_process_exit");
+
+/* A task that existed at the start of the window. */
+struct ebrec_process {
+	struct ebrec_head head; /* The task. */
+	__u64 started_ts; /* When its process was started. */
+	__u64 cgroup_id; /* cgroup. */
+	__u32 ppid; /* Parent of the process. */
+	__u32 uid; /* Effective user. */
+	__u32 is_thread; /* Whether it is another thread than the process's first. */
+	__u32 is_kernel; /* Whether it is a thread of the kernel. */
+	__u32 proc; /* Further details from /proc. */
+	__u32 pad; /* Padding. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_process, head) == 0, "ebrec_process.head");
+_Static_assert(__builtin_offsetof(struct ebrec_process, started_ts) == 48, "ebrec_process.started_ts");
+_Static_assert(__builtin_offsetof(struct ebrec_process, cgroup_id) == 56, "ebrec_process.cgroup_id");
+_Static_assert(__builtin_offsetof(struct ebrec_process, ppid) == 64, "ebrec_process.ppid");
+_Static_assert(__builtin_offsetof(struct ebrec_process, uid) == 68, "ebrec_process.uid");
+_Static_assert(__builtin_offsetof(struct ebrec_process, is_thread) == 72, "ebrec_process.is_thread");
+_Static_assert(__builtin_offsetof(struct ebrec_process, is_kernel) == 76, "ebrec_process.is_kernel");
+_Static_assert(__builtin_offsetof(struct ebrec_process, proc) == 80, "ebrec_process.proc");
+_Static_assert(__builtin_offsetof(struct ebrec_process, pad) == 84, "ebrec_process.pad");
+_Static_assert(sizeof(struct ebrec_process) == 88, "ebrec_process");
+
+/* A context switch: which task left the CPU and how, which one got it and how long it had waited. The acting task is the one that left. */
+struct ebrec_sched_switch {
+	struct ebrec_head head; /* The task that left the CPU. */
+	struct ebrec_task next; /* The task that got the CPU. */
+	__u64 prev_ran_ns; /* Time that the task which left had been on the CPU. */
+	__u64 next_waited_ns; /* Time that the next task had been runnable without running: run-queue latency. */
+	__u64 next_off_cpu_ns; /* Time since the next task last left a CPU. */
+	__u32 prev_state; /* State in which the previous task left: R (preempted), S, D, T, t, X, Z, P, I. */
+	__u32 pad; /* Padding. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_sched_switch, head) == 0, "ebrec_sched_switch.head");
+_Static_assert(__builtin_offsetof(struct ebrec_sched_switch, next) == 48, "ebrec_sched_switch.next");
+_Static_assert(__builtin_offsetof(struct ebrec_sched_switch, prev_ran_ns) == 80, "ebrec_sched_switch.prev_ran_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_sched_switch, next_waited_ns) == 88, "ebrec_sched_switch.next_waited_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_sched_switch, next_off_cpu_ns) == 96, "ebrec_sched_switch.next_off_cpu_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_sched_switch, prev_state) == 104, "ebrec_sched_switch.prev_state");
+_Static_assert(__builtin_offsetof(struct ebrec_sched_switch, pad) == 108, "ebrec_sched_switch.pad");
+_Static_assert(sizeof(struct ebrec_sched_switch) == 112, "ebrec_sched_switch");
+
+/* A task was woken, or started for the first time. The acting task is the waker. */
+struct ebrec_sched_wakeup {
+	struct ebrec_head head; /* The waker; the task that was interrupted, if an interrupt woke. */
+	struct ebrec_task wakee; /* The task that was woken. */
+	__u32 target_cpu; /* CPU it was put on. */
+	__u32 is_new; /* Whether this is its first time (sched_wakeup_new). */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_sched_wakeup, head) == 0, "ebrec_sched_wakeup.head");
+_Static_assert(__builtin_offsetof(struct ebrec_sched_wakeup, wakee) == 48, "ebrec_sched_wakeup.wakee");
+_Static_assert(__builtin_offsetof(struct ebrec_sched_wakeup, target_cpu) == 80, "ebrec_sched_wakeup.target_cpu");
+_Static_assert(__builtin_offsetof(struct ebrec_sched_wakeup, is_new) == 84, "ebrec_sched_wakeup.is_new");
+_Static_assert(sizeof(struct ebrec_sched_wakeup) == 88, "ebrec_sched_wakeup");
+
+/* A connection that was seen: one row each, written when it ends or when the window does. */
+struct ebrec_tcp_connection {
+	struct ebrec_conn_head head; /* Connection. */
+	struct ebrec_endpoints ends; /* Both ends. */
+	__u64 opened_ts; /* When it was established or, if it never was, when it was tried. Null: before the window. */
+	__u64 closed_ts; /* When it ended. Null: after the window. */
+	__u32 direction; /* Who opened it. */
+	__u32 pad; /* Padding. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_connection, head) == 0, "ebrec_tcp_connection.head");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_connection, ends) == 56, "ebrec_tcp_connection.ends");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_connection, opened_ts) == 96, "ebrec_tcp_connection.opened_ts");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_connection, closed_ts) == 104, "ebrec_tcp_connection.closed_ts");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_connection, direction) == 112, "ebrec_tcp_connection.direction");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_connection, pad) == 116, "ebrec_tcp_connection.pad");
+_Static_assert(sizeof(struct ebrec_tcp_connection) == 120, "ebrec_tcp_connection");
+
+/* An outbound connection was established, or the attempt failed. */
+struct ebrec_tcp_connect {
+	struct ebrec_conn_head head; /* Connection. */
+	struct ebrec_endpoints ends; /* Both ends. */
+	__u64 latency_ns; /* From the SYN to the answer. Null: it began before the window. */
+	__u32 errno; /* 0, or why it failed. Null: given up by the program. */
+	__u32 pad; /* Padding. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_connect, head) == 0, "ebrec_tcp_connect.head");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_connect, ends) == 56, "ebrec_tcp_connect.ends");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_connect, latency_ns) == 96, "ebrec_tcp_connect.latency_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_connect, errno) == 104, "ebrec_tcp_connect.errno");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_connect, pad) == 108, "ebrec_tcp_connect.pad");
+_Static_assert(sizeof(struct ebrec_tcp_connect) == 112, "ebrec_tcp_connect");
+
+/* An inbound connection was accepted by a program. */
+struct ebrec_tcp_accept {
+	struct ebrec_conn_head head; /* Connection. */
+	struct ebrec_endpoints ends; /* Both ends. */
+	__u64 queued_ns; /* From established to accepted: how long it waited in the listener's queue. Null: established before the window. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_accept, head) == 0, "ebrec_tcp_accept.head");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_accept, ends) == 56, "ebrec_tcp_accept.ends");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_accept, queued_ns) == 96, "ebrec_tcp_accept.queued_ns");
+_Static_assert(sizeof(struct ebrec_tcp_accept) == 104, "ebrec_tcp_accept");
+
+/* A connection ended. */
+struct ebrec_tcp_close {
+	struct ebrec_conn_head head; /* Connection. */
+	struct ebrec_endpoints ends; /* Both ends. */
+	__u64 duration_ns; /* Since it was established. Null: established before the window, or never. */
+	__u64 tx_bytes; /* Payload bytes that were sent and acknowledged, over its whole life. */
+	__u64 rx_bytes; /* Payload bytes that were received, over its whole life. */
+	__u64 srtt_ns; /* Smoothed round-trip time at the end. Null: never measured. */
+	__u32 retransmits; /* Segments that were sent again, over its whole life. */
+	__u32 old_state; /* State that it ended from. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_close, head) == 0, "ebrec_tcp_close.head");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_close, ends) == 56, "ebrec_tcp_close.ends");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_close, duration_ns) == 96, "ebrec_tcp_close.duration_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_close, tx_bytes) == 104, "ebrec_tcp_close.tx_bytes");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_close, rx_bytes) == 112, "ebrec_tcp_close.rx_bytes");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_close, srtt_ns) == 120, "ebrec_tcp_close.srtt_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_close, retransmits) == 128, "ebrec_tcp_close.retransmits");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_close, old_state) == 132, "ebrec_tcp_close.old_state");
+_Static_assert(sizeof(struct ebrec_tcp_close) == 136, "ebrec_tcp_close");
+
+/* A connection changed its state. */
+struct ebrec_tcp_state {
+	struct ebrec_conn_head head; /* Connection. */
+	struct ebrec_endpoints ends; /* Both ends. */
+	__u64 in_old_state_ns; /* Time spent in the old state. Null: entered before the window. */
+	__u32 old_state; /* State before. */
+	__u32 new_state; /* State after. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_state, head) == 0, "ebrec_tcp_state.head");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_state, ends) == 56, "ebrec_tcp_state.ends");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_state, in_old_state_ns) == 96, "ebrec_tcp_state.in_old_state_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_state, old_state) == 104, "ebrec_tcp_state.old_state");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_state, new_state) == 108, "ebrec_tcp_state.new_state");
+_Static_assert(sizeof(struct ebrec_tcp_state) == 112, "ebrec_tcp_state");
+
+/* A call that put bytes into a connection. The task is the caller. */
+struct ebrec_tcp_send {
+	struct ebrec_conn_head head; /* Connection. */
+	__u64 bytes; /* Payload bytes that were accepted. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_send, head) == 0, "ebrec_tcp_send.head");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_send, bytes) == 56, "ebrec_tcp_send.bytes");
+_Static_assert(sizeof(struct ebrec_tcp_send) == 64, "ebrec_tcp_send");
+
+/* A call that took bytes out of a connection; looks without taking (MSG_PEEK) are not counted. The task is the caller. */
+struct ebrec_tcp_recv {
+	struct ebrec_conn_head head; /* Connection. */
+	__u64 bytes; /* Payload bytes that were returned. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_recv, head) == 0, "ebrec_tcp_recv.head");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_recv, bytes) == 56, "ebrec_tcp_recv.bytes");
+_Static_assert(sizeof(struct ebrec_tcp_recv) == 64, "ebrec_tcp_recv");
+
+/* A segment was sent again. Several segments that leave as one (GSO) are one row. */
+struct ebrec_tcp_retransmit {
+	struct ebrec_conn_head head; /* Connection. */
+	struct ebrec_endpoints ends; /* Both ends. */
+	__u32 state; /* State of the connection. */
+	__u32 kind; /* What made it. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_retransmit, head) == 0, "ebrec_tcp_retransmit.head");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_retransmit, ends) == 56, "ebrec_tcp_retransmit.ends");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_retransmit, state) == 96, "ebrec_tcp_retransmit.state");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_retransmit, kind) == 100, "ebrec_tcp_retransmit.kind");
+_Static_assert(sizeof(struct ebrec_tcp_retransmit) == 104, "ebrec_tcp_retransmit");
+
+/* A TCP socket that existed at the start of the window, listening ones included. */
+struct ebrec_tcp_socket {
+	struct ebrec_conn_head head; /* Connection. */
+	struct ebrec_endpoints ends; /* Both ends. */
+	__u64 tx_bytes; /* Payload bytes sent and acknowledged before the window. */
+	__u64 rx_bytes; /* Payload bytes received before the window. */
+	__u32 state; /* State of the connection. */
+	__u32 pad; /* Padding. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_socket, head) == 0, "ebrec_tcp_socket.head");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_socket, ends) == 56, "ebrec_tcp_socket.ends");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_socket, tx_bytes) == 96, "ebrec_tcp_socket.tx_bytes");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_socket, rx_bytes) == 104, "ebrec_tcp_socket.rx_bytes");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_socket, state) == 112, "ebrec_tcp_socket.state");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_socket, pad) == 116, "ebrec_tcp_socket.pad");
+_Static_assert(sizeof(struct ebrec_tcp_socket) == 120, "ebrec_tcp_socket");
+
+#endif

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Life of processes and threads. */
+#include "ebrec.h"
+
+SEC("?tp_btf/sched_process_fork")
+int BPF_PROG(process__fork__tp_btf, struct task_struct *parent, struct task_struct *child)
+{
+	struct ebrec_process_fork *event;
+	struct ebrec_task task;
+
+	put_task(&task, parent);
+	if (!is_wanted(&task, parent))
+		return 0;
+	event = RECORD(process_fork, PROCESS_FORK, bpf_ktime_get_boot_ns());
+	if (!event)
+		return 0;
+	event->head.task = task;
+	put_task(&event->child, child);
+	event->is_thread = child->pid != child->tgid;
+	event->pad = 0;
+	submit(event);
+	return 0;
+}
+
+static __always_inline void put_exec(struct ebrec_process_exec *event, struct ebrec_task *caller, int ret)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	event->head.task = *caller;
+	event->cgroup_id = bpf_get_current_cgroup_id();
+	event->ppid = BPF_CORE_READ(task, real_parent, tgid);
+	event->uid = BPF_CORE_READ(task, cred, euid.val);
+	event->ret = ret;
+	event->args_truncated = 0;
+}
+
+/* A record with room for a name and ARGS bytes of arguments. The ring takes constant sizes only, so there are three. */
+#define EXEC_RECORD(NAME_MAX, ARGS_MAX)                                                                  \
+	do {                                                                                             \
+		struct {                                                                                 \
+			struct ebrec_process_exec exec;                                                  \
+			char tail[(NAME_MAX) + (ARGS_MAX)];                                              \
+		} *event = reserve(EBREC_PROCESS_EXEC, sizeof(*event), now);                             \
+		long name_len, args_len = len;                                                           \
+		if (!event)                                                                              \
+			return 0;                                                                        \
+		put_exec(&event->exec, &caller, 0);                                                      \
+		name_len = bpf_probe_read_kernel_str(event->tail, NAME_MAX, filename);                   \
+		if (name_len <= 0 || name_len > (NAME_MAX)) {                                            \
+			event->tail[0] = 0;                                                              \
+			name_len = 1;                                                                    \
+		}                                                                                        \
+		if (args_len > (ARGS_MAX)) {                                                             \
+			args_len = ARGS_MAX;                                                             \
+			event->exec.args_truncated = 1;                                                  \
+		}                                                                                        \
+		if (args_len < 0 || bpf_probe_read_user(event->tail + name_len, args_len, (void *)args)) \
+			args_len = 0;                                                                    \
+		event->exec.head.size = sizeof(event->exec) + name_len + args_len;                       \
+		submit(event);                                                                           \
+		return 0;                                                                                \
+	} while (0)
+
+/* The new program's memory has the arguments in one piece, and just written: they can't be missing. */
+SEC("?tp_btf/sched_process_exec")
+int BPF_PROG(process__exec__tp_btf, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+	unsigned long args = BPF_CORE_READ(task, mm, arg_start);
+	long len = BPF_CORE_READ(task, mm, arg_end) - args;
+	const char *filename = BPF_CORE_READ(bprm, filename);
+	struct ebrec_task caller;
+
+	put_task(&caller, task);
+	if (!is_wanted(&caller, task))
+		return 0;
+	/* A name is short if the byte at the end of a short buffer isn't needed. */
+	char name[256];
+	long name_len = bpf_probe_read_kernel_str(name, sizeof(name), filename);
+
+	if (name_len < (long)sizeof(name) && len <= 768)
+		EXEC_RECORD(256, 768);
+	if (len <= 4096)
+		EXEC_RECORD(4096, 4096);
+	EXEC_RECORD(4096, 61440);
+}
+
+#define FAILED_ARGS_MAX 8192
+#define FAILED_ARG_MAX 1024
+#define FAILED_ARGS 64
+
+/* A failed call left the caller's memory as it was, so its arguments can still be read where they are. */
+static __always_inline int on_exec_failed(const char *user_filename, const char *const *user_argv, long ret)
+{
+	struct {
+		struct ebrec_process_exec exec;
+		char tail[FAILED_ARGS_MAX];
+	} * event;
+	struct ebrec_task caller;
+	const char *arg = NULL;
+	long len, at;
+	int i;
+
+	if (ret >= 0 || !wanted_current(&caller))
+		return 0;
+	event = reserve(EBREC_PROCESS_EXEC, sizeof(*event), bpf_ktime_get_boot_ns());
+	if (!event)
+		return 0;
+	put_exec(&event->exec, &caller, ret);
+	at = bpf_probe_read_user_str(event->tail, 4096, user_filename);
+	if (at <= 0 || at > 4096) {
+		event->tail[0] = 0;
+		at = 1;
+	}
+	for (i = 0; i < FAILED_ARGS; i++) {
+		if (bpf_probe_read_user(&arg, sizeof(arg), user_argv + i) || !arg)
+			break;
+		/* Room for one more; that there was no room is told below. */
+		if (at > FAILED_ARGS_MAX - FAILED_ARG_MAX)
+			break;
+		len = bpf_probe_read_user_str(event->tail + at, FAILED_ARG_MAX, arg);
+		if (len <= 0 || len > FAILED_ARG_MAX)
+			break;
+		/* One that fills its room was cut. Without a branch, which would double the verifier's work with every turn. */
+		event->exec.args_truncated |= (__u64)len / FAILED_ARG_MAX;
+		at += len;
+		arg = NULL;
+	}
+	event->exec.args_truncated |= !!arg;
+	event->exec.head.size = sizeof(event->exec) + at;
+	submit(event);
+	return 0;
+}
+
+#if defined(__TARGET_ARCH_x86)
+#define SYSCALL(name) "__x64_sys_" name
+#define NR_EXECVE 59
+#define NR_EXECVEAT 322
+#elif defined(__TARGET_ARCH_arm64)
+#define SYSCALL(name) "__arm64_sys_" name
+#define NR_EXECVE 221
+#define NR_EXECVEAT 281
+#endif
+
+SEC("?fexit/" SYSCALL("execve"))
+int BPF_PROG(process__exec_failed__fexit__execve, struct pt_regs *regs, long ret)
+{
+	return on_exec_failed((void *)PT_REGS_PARM1_CORE_SYSCALL(regs), (void *)PT_REGS_PARM2_CORE_SYSCALL(regs), ret);
+}
+
+SEC("?fexit/" SYSCALL("execveat"))
+int BPF_PROG(process__exec_failed__fexit__execveat, struct pt_regs *regs, long ret)
+{
+	return on_exec_failed((void *)PT_REGS_PARM2_CORE_SYSCALL(regs), (void *)PT_REGS_PARM3_CORE_SYSCALL(regs), ret);
+}
+
+SEC("?tp_btf/sys_exit")
+int BPF_PROG(process__exec_failed__sys_exit, struct pt_regs *regs, long ret)
+{
+	long nr;
+
+	if (ret >= 0)
+		return 0;
+	nr = syscall_nr_of(regs);
+	if (nr == NR_EXECVE)
+		return on_exec_failed((void *)PT_REGS_PARM1_CORE_SYSCALL(regs), (void *)PT_REGS_PARM2_CORE_SYSCALL(regs), ret);
+	if (nr == NR_EXECVEAT)
+		return on_exec_failed((void *)PT_REGS_PARM2_CORE_SYSCALL(regs), (void *)PT_REGS_PARM3_CORE_SYSCALL(regs), ret);
+	return 0;
+}
+
+/* Processes whose end was reported. Where the kernel doesn't tell which task is the last, two that end at the same time
+ * may both see that no other is alive. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct identity);
+	__type(value, __u8);
+} ended SEC(".maps");
+
+static __always_inline int on_exit(struct task_struct *task, bool last)
+{
+	struct ebrec_process_exit *event;
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct ebrec_task id;
+	__u32 code;
+
+	put_task(&id, task);
+	if (!is_wanted(&id, task))
+		return 0;
+	event = RECORD(process_exit, PROCESS_EXIT, now);
+	if (!event)
+		return 0;
+	event->head.task = id;
+	/* What wait() reports: the group's code if one was set (exit_group, a fatal signal; since 6.0 by the last task's exit too,
+	 * d80f7d7b2c75 "signal: Guarantee that SIGNAL_GROUP_EXIT is set on process exit"), else the leader's. */
+	if (task->signal->flags & SIGNAL_GROUP_EXIT)
+		code = task->signal->group_exit_code;
+	else
+		code = last ? task->group_leader->exit_code : task->exit_code;
+	event->lifetime_ns = now - (last ? id.start : task->start_boottime);
+	event->ppid = task->real_parent->tgid;
+	event->signal = code & 0x7f ? code & 0x7f : EBREC_NULL32;
+	event->exit_code = code & 0x7f ? EBREC_NULL32 : (code >> 8) & 0xff;
+	event->core_dumped = !!(code & 0x80);
+	event->is_thread = !last;
+	event->pad = 0;
+	submit(event);
+	return 0;
+}
+
+/* Since 6.16 the tracepoint tells whether the whole process is dead. */
+SEC("?tp_btf/sched_process_exit")
+int BPF_PROG(process__exit__tp_btf_2args, struct task_struct *task, bool group_dead)
+{
+	return on_exit(task, group_dead);
+}
+
+SEC("?tp_btf/sched_process_exit")
+int BPF_PROG(process__exit__tp_btf, struct task_struct *task)
+{
+	struct identity key = {.start = task->group_leader->start_boottime, .pid = task->tgid};
+	bool last = task->signal->live.counter == 0;
+	__u8 yes = 1;
+
+	if (last && bpf_map_update_elem(&ended, &key, &yes, BPF_NOEXIST))
+		last = false;
+	return on_exit(task, last);
+}
+
+/* The tasks that exist at the start. */
+SEC("?iter/task")
+int process__snapshot__iter_start(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct ebrec_process row = {};
+
+	if (!task)
+		return 0;
+	put_task(&row.head.task, task);
+	if (!is_wanted(&row.head.task, task))
+		return 0;
+	row.head.ts = bpf_ktime_get_boot_ns();
+	row.head.size = sizeof(row);
+	row.head.cpu = bpf_get_smp_processor_id();
+	row.head.table = EBREC_PROCESS;
+	row.started_ts = row.head.task.start;
+	row.cgroup_id = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+	row.ppid = BPF_CORE_READ(task, real_parent, tgid);
+	row.uid = BPF_CORE_READ(task, cred, euid.val);
+	row.is_thread = task->pid != task->tgid;
+	row.is_kernel = !!(task->flags & PF_KTHREAD);
+	row.proc = task->tgid;
+	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+	return 0;
+}

@@ -1,0 +1,569 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* TCP connections. */
+#include "ebrec.h"
+
+/* What is remembered of a connection: all that can't be asked of the socket later. */
+struct conn {
+	__u64 id;
+	__u64 opened_at; /* established or, until then, tried; EBREC_NULL64: before the window */
+	__u64 tried_at; /* SYN sent; 0: not by us or before the window */
+	__u64 in_state_since; /* 0: before the window */
+	struct ebrec_task owner;
+	struct ebrec_endpoints ends;
+	__u32 direction; /* kind Direction */
+	__u32 established; /* whether it ever was */
+	__u32 listening;
+	__u32 in_snapshot;
+	__u32 closed; /* over, but what arrived may still be read */
+	__u32 pad;
+};
+
+/* Connections by the address of their socket; tcp_destroy_sock removes them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, struct conn);
+} conns SEC(".maps");
+
+/* Connections numbered so far on this CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} conn_count SEC(".maps");
+
+enum direction {
+	DIRECTION_UNKNOWN,
+	DIRECTION_ACTIVE,
+	DIRECTION_PASSIVE,
+};
+
+static __always_inline bool is_tcp(struct sock *sk)
+{
+	__u16 family;
+
+	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP || BPF_CORE_READ(sk, sk_type) != SOCK_STREAM)
+		return false;
+	family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	return family == AF_INET || family == AF_INET6;
+}
+
+/* The same of a socket that the verifier knows as one: plain loads, for the calls that are made most. */
+static __always_inline bool is_trusted_tcp(struct sock *sk)
+{
+	__u16 family = sk->__sk_common.skc_family;
+
+	return (family == AF_INET || family == AF_INET6) && sk->sk_protocol == IPPROTO_TCP && sk->sk_type == SOCK_STREAM;
+}
+
+static __always_inline void put_ends(struct ebrec_endpoints *ends, struct sock *sk)
+{
+	struct sock_common *c = &sk->__sk_common;
+
+	ends->netns = BPF_CORE_READ(c, skc_net.net, ns.inum);
+	ends->lport = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
+	ends->rport = bpf_ntohs(BPF_CORE_READ(c, skc_dport));
+	if (BPF_CORE_READ(c, skc_family) == AF_INET6) {
+		BPF_CORE_READ_INTO(&ends->laddr, c, skc_v6_rcv_saddr);
+		BPF_CORE_READ_INTO(&ends->raddr, c, skc_v6_daddr);
+		return;
+	}
+	((__u64 *)ends->laddr)[0] = 0;
+	((__u64 *)ends->raddr)[0] = 0;
+	((__u32 *)ends->laddr)[2] = bpf_htonl(0xffff);
+	((__u32 *)ends->raddr)[2] = bpf_htonl(0xffff);
+	((__u32 *)ends->laddr)[3] = BPF_CORE_READ(c, skc_rcv_saddr);
+	((__u32 *)ends->raddr)[3] = BPF_CORE_READ(c, skc_daddr);
+}
+
+/* Payload bytes that the other end acknowledged. bytes_acked counts what sequence numbers do: our SYN, if we sent one
+ * (tcp_rcv_synsent_state_process; an accepted socket starts behind it), and our FIN. */
+static __always_inline __u64 acked_payload(struct sock *sk, struct conn *conn, int state)
+{
+	struct tcp_sock *tp = (void *)sk;
+	__u64 bytes = BPF_CORE_READ(tp, bytes_acked);
+	bool fin_sent = state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 || state == TCP_CLOSING || state == TCP_LAST_ACK ||
+			state == TCP_TIME_WAIT;
+
+	if (conn->direction == DIRECTION_ACTIVE && bytes)
+		bytes--;
+	if (fin_sent && bytes && BPF_CORE_READ(tp, snd_una) == BPF_CORE_READ(tp, write_seq))
+		bytes--;
+	return bytes;
+}
+
+/* Payload bytes that arrived; bytes_received counts the other end's FIN as well (tcp_rcv_nxt_update). */
+static __always_inline __u64 received_payload(struct sock *sk)
+{
+	__u64 bytes = BPF_CORE_READ((struct tcp_sock *)sk, bytes_received);
+
+	if (bytes && BPF_CORE_READ(sk, __sk_common.skc_flags) & (1UL << SOCK_DONE))
+		bytes--;
+	return bytes;
+}
+
+/* Which end sent the SYN of a connection that was there before: bytes_acked counts ours, bytes_sent doesn't. The socket isn't
+ * locked, so it may change meanwhile. */
+static __always_inline __u32 direction_of(struct sock *sk, int state)
+{
+	struct tcp_sock *tp = (void *)sk;
+	__u64 acked = BPF_CORE_READ(tp, bytes_acked);
+	__u64 sent = BPF_CORE_READ(tp, bytes_sent) - BPF_CORE_READ(tp, bytes_retrans);
+
+	sent -= (__u32)(BPF_CORE_READ(tp, snd_nxt) - BPF_CORE_READ(tp, snd_una));
+	if ((state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT) || BPF_CORE_READ(tp, bytes_acked) != acked)
+		return DIRECTION_UNKNOWN;
+	return acked == sent + 1 ? DIRECTION_ACTIVE : acked == sent ? DIRECTION_PASSIVE : DIRECTION_UNKNOWN;
+}
+
+/* The connection of a socket; a new one if it isn't known yet. TABLE is where a record is missing if there is no room. */
+static __always_inline struct conn *get_conn(struct sock *sk, __u32 table)
+{
+	__u64 key = (__u64)sk, *count;
+	struct conn *conn = bpf_map_lookup_elem(&conns, &key);
+	struct conn fresh = {};
+	__u32 zero = 0;
+
+	if (conn)
+		return conn;
+	count = bpf_map_lookup_elem(&conn_count, &zero);
+	if (!count)
+		return NULL;
+	*count += 1;
+	/* 12 bits are enough for the kernel's largest CPU number. */
+	fresh.id = *count << 12 | bpf_get_smp_processor_id();
+	fresh.opened_at = EBREC_NULL64;
+	put_unknown(&fresh.owner);
+	put_ends(&fresh.ends, sk);
+	bpf_map_update_elem(&conns, &key, &fresh, BPF_NOEXIST);
+	conn = bpf_map_lookup_elem(&conns, &key);
+	if (!conn)
+		count_drop(table, DROP_MAP_FULL);
+	return conn;
+}
+
+/* Whether the filters let a connection through: it is its owner that counts. Without an owner yet, only if nothing is filtered. */
+static __always_inline bool is_wanted_conn(struct conn *conn)
+{
+	if (conn->owner.pid == EBREC_NULL32)
+		return !is_filtered();
+	if (filter_cgroup) /* The owner's cgroup was looked at when it became the owner. */
+		return conn->owner.pid != self_tgid || include_self;
+	return is_wanted(&conn->owner, NULL);
+}
+
+static __always_inline void own(struct conn *conn)
+{
+	struct ebrec_task task;
+
+	put_current(&task);
+	if (filter_cgroup && !is_wanted(&task, (struct task_struct *)bpf_get_current_task()))
+		return;
+	conn->owner = task;
+}
+
+static __always_inline void put_conn_head(struct ebrec_conn_head *head, struct conn *conn)
+{
+	head->head.task = conn->owner;
+	head->conn_id = conn->id;
+}
+
+static __always_inline void emit_connection(struct conn *conn, __u64 now)
+{
+	struct ebrec_tcp_connection *event = RECORD(tcp_connection, TCP_CONNECTION, now);
+
+	if (!event)
+		return;
+	put_conn_head(&event->head, conn);
+	event->ends = conn->ends;
+	event->opened_ts = conn->opened_at;
+	event->closed_ts = now;
+	event->direction = conn->direction;
+	event->pad = 0;
+	submit(event);
+}
+
+static __always_inline void emit_connect(struct conn *conn, __u64 now, __u32 errno)
+{
+	struct ebrec_tcp_connect *event = RECORD(tcp_connect, TCP_CONNECT, now);
+
+	if (!event)
+		return;
+	put_conn_head(&event->head, conn);
+	event->ends = conn->ends;
+	event->latency_ns = conn->tried_at ? now - conn->tried_at : EBREC_NULL64;
+	event->errno = errno;
+	event->pad = 0;
+	submit(event);
+}
+
+static __always_inline void emit_close(struct sock *sk, struct conn *conn, __u64 now, int old_state)
+{
+	struct ebrec_tcp_close *event = RECORD(tcp_close, TCP_CLOSE, now);
+	__u32 srtt;
+
+	if (!event)
+		return;
+	put_conn_head(&event->head, conn);
+	event->ends = conn->ends;
+	event->duration_ns = conn->established && conn->opened_at != EBREC_NULL64 ? now - conn->opened_at : EBREC_NULL64;
+	event->tx_bytes = acked_payload(sk, conn, old_state);
+	event->rx_bytes = received_payload(sk);
+	srtt = BPF_CORE_READ((struct tcp_sock *)sk, srtt_us);
+	/* srtt_us is kept times eight (include/linux/tcp.h). */
+	event->srtt_ns = srtt ? (__u64)srtt * 1000 / 8 : EBREC_NULL64;
+	event->retransmits = BPF_CORE_READ((struct tcp_sock *)sk, total_retrans);
+	event->old_state = old_state;
+	submit(event);
+}
+
+static __always_inline void emit_state(struct conn *conn, __u64 now, int old_state, int new_state)
+{
+	struct ebrec_tcp_state *event = RECORD(tcp_state, TCP_STATE, now);
+
+	if (!event)
+		return;
+	put_conn_head(&event->head, conn);
+	event->ends = conn->ends;
+	event->in_old_state_ns = conn->in_state_since ? now - conn->in_state_since : EBREC_NULL64;
+	event->old_state = old_state;
+	event->new_state = new_state;
+	submit(event);
+}
+
+SEC("?tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp__state__tp_btf, struct sock *sk, int old_state, int new_state)
+{
+	__u64 now = bpf_ktime_get_boot_ns(), key = (__u64)sk;
+	struct conn *conn;
+
+	if (!is_tcp(sk))
+		return 0;
+	/* A socket that connects or listens again is another connection, with another number. */
+	conn = bpf_map_lookup_elem(&conns, &key);
+	if (conn && conn->closed)
+		bpf_map_delete_elem(&conns, &key);
+	conn = get_conn(sk, EBREC_TCP_STATE);
+	if (!conn)
+		return 0;
+	if (new_state == TCP_SYN_SENT) {
+		/* connect() runs in the task that called it. */
+		own(conn);
+		conn->direction = DIRECTION_ACTIVE;
+		conn->tried_at = now;
+		conn->opened_at = now;
+	} else if (new_state == TCP_LISTEN) {
+		own(conn);
+		conn->listening = 1;
+	} else if (new_state == TCP_SYN_RECV && conn->direction == DIRECTION_UNKNOWN) {
+		conn->direction = DIRECTION_PASSIVE;
+		conn->opened_at = now;
+	} else if (new_state == TCP_ESTABLISHED) {
+		conn->opened_at = now;
+		conn->established = 1;
+	}
+	/* Closing takes the port away before it tells, so the ends are those of the state before. */
+	if (new_state != TCP_CLOSE)
+		put_ends(&conn->ends, sk);
+	if (is_wanted_conn(conn)) {
+		emit_state(conn, now, old_state, new_state);
+		if (old_state == TCP_SYN_SENT && new_state == TCP_ESTABLISHED)
+			emit_connect(conn, now, 0);
+		if (new_state == TCP_CLOSE && old_state == TCP_SYN_SENT) {
+			__u32 error = BPF_CORE_READ(sk, sk_err);
+
+			emit_connect(conn, now, error ? error : EBREC_NULL32);
+		}
+		if (new_state == TCP_CLOSE && !conn->listening) {
+			emit_close(sk, conn, now, old_state);
+			emit_connection(conn, now);
+		}
+	}
+	conn->in_state_since = now;
+	/* Kept as long as the socket: what arrived before the end, or a reset, is read after it. */
+	conn->closed = new_state == TCP_CLOSE;
+	return 0;
+}
+
+SEC("?tp_btf/tcp_destroy_sock")
+int BPF_PROG(tcp__destroy__tp_btf, struct sock *sk)
+{
+	__u64 key = (__u64)sk;
+
+	bpf_map_delete_elem(&conns, &key);
+	return 0;
+}
+
+static __always_inline int on_accept(struct sock *sk)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct ebrec_tcp_accept *event;
+	struct conn *conn;
+
+	if (!sk || !is_tcp(sk))
+		return 0;
+	conn = get_conn(sk, EBREC_TCP_ACCEPT);
+	if (!conn)
+		return 0;
+	own(conn);
+	/* It may be accepted a moment before it is told to be established, and was told of before it had addresses. */
+	if (!conn->closed)
+		put_ends(&conn->ends, sk);
+	conn->direction = DIRECTION_PASSIVE;
+	conn->established = 1;
+	if (!is_wanted_conn(conn))
+		return 0;
+	event = RECORD(tcp_accept, TCP_ACCEPT, now);
+	if (!event)
+		return 0;
+	put_conn_head(&event->head, conn);
+	event->ends = conn->ends;
+	event->queued_ns = conn->opened_at != EBREC_NULL64 ? now - conn->opened_at : EBREC_NULL64;
+	submit(event);
+	return 0;
+}
+
+/* inet_csk_accept(sk, arg) since 6.10 (92ef0fd55ac8 "net: change proto and proto_ops accept type"). */
+SEC("?fexit/inet_csk_accept")
+int BPF_PROG(tcp__accept__fexit_2args, struct sock *listener, void *arg, struct sock *sk)
+{
+	return on_accept(sk);
+}
+
+SEC("?fexit/inet_csk_accept")
+int BPF_PROG(tcp__accept__fexit_4args, struct sock *listener, int flags, int *err, bool kern, struct sock *sk)
+{
+	return on_accept(sk);
+}
+
+SEC("?kretprobe/inet_csk_accept")
+int BPF_KRETPROBE(tcp__accept__kprobe, struct sock *sk)
+{
+	return on_accept(sk);
+}
+
+#if defined(__TARGET_ARCH_x86)
+#define NR_ACCEPT 43
+#define NR_ACCEPT4 288
+#elif defined(__TARGET_ARCH_arm64)
+#define NR_ACCEPT 202
+#define NR_ACCEPT4 242
+#endif
+
+static __always_inline struct sock *sock_of_file(struct file *file)
+{
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct socket *socket;
+
+	if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return NULL;
+	socket = BPF_CORE_READ(file, private_data);
+	return BPF_CORE_READ(socket, sk);
+}
+
+/* Without a function to hook, the new connection is behind the file descriptor that accept returned.
+ * An accept by io_uring isn't a system call: its connection gets its owner when it is first used. */
+SEC("?tp_btf/sys_exit")
+int BPF_PROG(tcp__accept__sys_exit, struct pt_regs *regs, long ret)
+{
+	struct task_struct *task;
+	struct file **files, *file;
+	long nr = syscall_nr_of(regs);
+
+	if ((nr != NR_ACCEPT && nr != NR_ACCEPT4) || ret < 0)
+		return 0;
+	task = (void *)bpf_get_current_task();
+	files = BPF_CORE_READ(task, files, fdt, fd);
+	if (bpf_probe_read_kernel(&file, sizeof(file), files + ret))
+		return 0;
+	return on_accept(sock_of_file(file));
+}
+
+/* A call that moved bytes; the caller is the acting task, and the owner if nobody knew better. */
+#define ON_BYTES(table, TABLE)                                                     \
+	static __always_inline int on_##table(struct sock *sk, long bytes)         \
+	{                                                                          \
+		struct ebrec_##table *event;                                       \
+		struct ebrec_task caller;                                          \
+		struct conn *conn;                                                 \
+                                                                                   \
+		if (bytes <= 0 || !is_trusted_tcp(sk) || !wanted_current(&caller)) \
+			return 0;                                                  \
+		conn = get_conn(sk, EBREC_##TABLE);                                \
+		if (!conn)                                                         \
+			return 0;                                                  \
+		if (conn->owner.pid == EBREC_NULL32)                               \
+			conn->owner = caller;                                      \
+		event = RECORD(table, TABLE, bpf_ktime_get_boot_ns());             \
+		if (!event)                                                        \
+			return 0;                                                  \
+		event->head.head.task = caller;                                    \
+		event->head.conn_id = conn->id;                                    \
+		event->bytes = bytes;                                              \
+		submit(event);                                                     \
+		return 0;                                                          \
+	}
+
+ON_BYTES(tcp_send, TCP_SEND)
+ON_BYTES(tcp_recv, TCP_RECV)
+
+/* Since 6.3; sees every way into sock_sendmsg, sendfile and splice included. */
+SEC("?tp_btf/sock_send_length")
+int BPF_PROG(tcp__send__tp_btf, struct sock *sk, int ret, int flags)
+{
+	return on_tcp_send(sk, ret);
+}
+
+SEC("?fexit/tcp_sendmsg")
+int BPF_PROG(tcp__send__fexit_3args__sendmsg, struct sock *sk, struct msghdr *msg, unsigned long size, int ret)
+{
+	return on_tcp_send(sk, ret);
+}
+
+/* sendfile and splice before 6.5. */
+SEC("?fexit/tcp_sendpage")
+int BPF_PROG(tcp__send__fexit_3args__sendpage, struct sock *sk, void *page, int offset, unsigned long size, int flags, int ret)
+{
+	return on_tcp_send(sk, ret);
+}
+
+SEC("?tp_btf/sock_recv_length")
+int BPF_PROG(tcp__recv__tp_btf, struct sock *sk, int ret, int flags)
+{
+	return flags & MSG_PEEK ? 0 : on_tcp_recv(sk, ret);
+}
+
+/* tcp_recvmsg lost its argument addr_len after 6.18, as 7.2 has it. */
+SEC("?fexit/tcp_recvmsg")
+int BPF_PROG(tcp__recv__fexit_4args, struct sock *sk, struct msghdr *msg, unsigned long len, int flags, int ret)
+{
+	return flags & MSG_PEEK ? 0 : on_tcp_recv(sk, ret);
+}
+
+/* tcp_recvmsg lost its argument nonblock in 5.19 (ec095263a965 "net: remove noblock parameter from recvmsg() entities"). */
+SEC("?fexit/tcp_recvmsg")
+int BPF_PROG(tcp__recv__fexit_5args, struct sock *sk, struct msghdr *msg, unsigned long len, int flags, int *addr_len, int ret)
+{
+	return flags & MSG_PEEK ? 0 : on_tcp_recv(sk, ret);
+}
+
+SEC("?fexit/tcp_recvmsg")
+int BPF_PROG(tcp__recv__fexit_6args, struct sock *sk, struct msghdr *msg, unsigned long len, int nonblock, int flags, int *addr_len,
+	     int ret)
+{
+	return flags & MSG_PEEK ? 0 : on_tcp_recv(sk, ret);
+}
+
+/* splice() out of a connection goes past recvmsg. */
+SEC("?fexit/tcp_splice_read")
+int BPF_PROG(tcp__splice__fexit, struct socket *sock, long long *ppos, void *pipe, unsigned long len, unsigned int flags, long ret)
+{
+	return on_tcp_recv(sock->sk, ret);
+}
+
+static __always_inline int on_retransmit(struct sock *sk)
+{
+	struct ebrec_tcp_retransmit *event;
+	struct conn *conn;
+	__u32 state, ca;
+
+	if (!is_tcp(sk))
+		return 0;
+	conn = get_conn(sk, EBREC_TCP_RETRANSMIT);
+	if (!conn || !is_wanted_conn(conn))
+		return 0;
+	event = RECORD(tcp_retransmit, TCP_RETRANSMIT, bpf_ktime_get_boot_ns());
+	if (!event)
+		return 0;
+	put_conn_head(&event->head, conn);
+	event->ends = conn->ends;
+	state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	ca = BPF_CORE_READ_BITFIELD_PROBED((struct inet_connection_sock *)sk, icsk_ca_state);
+	event->state = state;
+	/* Outside of loss and recovery only the tail loss probe sends again. */
+	event->kind = ca == TCP_CA_LOSS || state == TCP_SYN_SENT ? 0 : ca == TCP_CA_RECOVERY ? 1 : 2;
+	submit(event);
+	return 0;
+}
+
+/* Since 6.18 also for segments that could not be sent: err says so. */
+SEC("?tp_btf/tcp_retransmit_skb")
+int BPF_PROG(tcp__retransmit__tp_btf_3args, struct sock *sk, struct sk_buff *skb, int err)
+{
+	return err ? 0 : on_retransmit(sk);
+}
+
+SEC("?tp_btf/tcp_retransmit_skb")
+int BPF_PROG(tcp__retransmit__tp_btf, struct sock *sk, struct sk_buff *skb)
+{
+	return on_retransmit(sk);
+}
+
+/* The sockets that exist at the start, with a process that has them open. */
+SEC("?iter/task_file")
+int tcp__sockets__iter_start(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct ebrec_tcp_socket row = {};
+	struct conn *conn;
+	struct sock *sk;
+
+	if (!task || !file)
+		return 0;
+	sk = sock_of_file(file);
+	if (!sk || !is_tcp(sk))
+		return 0;
+	row.state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	if (row.state == TCP_CLOSE)
+		return 0;
+	conn = get_conn(sk, EBREC_TCP_SOCKET);
+	if (!conn || conn->in_snapshot)
+		return 0;
+	conn->in_snapshot = 1;
+	conn->listening = row.state == TCP_LISTEN;
+	conn->established = !conn->listening && row.state != TCP_SYN_SENT;
+	if (conn->direction == DIRECTION_UNKNOWN)
+		conn->direction = direction_of(sk, row.state);
+	if (conn->owner.pid == EBREC_NULL32)
+		put_task(&conn->owner, task);
+	if (!is_wanted(&conn->owner, task))
+		return 0;
+	row.head.head.ts = bpf_ktime_get_boot_ns();
+	row.head.head.size = sizeof(row);
+	row.head.head.cpu = bpf_get_smp_processor_id();
+	row.head.head.table = EBREC_TCP_SOCKET;
+	put_conn_head(&row.head, conn);
+	row.ends = conn->ends;
+	row.tx_bytes = acked_payload(sk, conn, row.state);
+	row.rx_bytes = received_payload(sk);
+	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+	return 0;
+}
+
+/* The connections that are still open at the end. */
+SEC("?iter/bpf_map_elem")
+int tcp__open__iter_end__conns(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct ebrec_tcp_connection row = {};
+	struct conn *conn = ctx->value;
+
+	if (!conn || conn->listening || conn->closed)
+		return 0;
+	if (!is_wanted_conn(conn))
+		return 0;
+	row.head.head.ts = bpf_ktime_get_boot_ns();
+	row.head.head.size = sizeof(row);
+	row.head.head.cpu = bpf_get_smp_processor_id();
+	row.head.head.table = EBREC_TCP_CONNECTION;
+	row.head.head.task = conn->owner;
+	row.head.conn_id = conn->id;
+	row.ends = conn->ends;
+	row.opened_ts = conn->opened_at;
+	row.closed_ts = EBREC_NULL64;
+	row.direction = conn->direction;
+	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+	return 0;
+}

@@ -1,0 +1,97 @@
+//! Every table of a capture, declared once. A probe's tables stand in the module of its name.
+
+use crate::table::Table;
+
+/// Names the modules; from it come the list of tables and the list of probes.
+macro_rules! modules {
+    ($(probe $probe:ident: $on:literal, $doc:literal;)+ $(recorder $own:ident;)+) => {
+        $(pub mod $probe;)+
+        $(pub mod $own;)+
+
+        const MODULES: &[&[fn() -> &'static Table]] = &[$($probe::TABLES,)+ $($own::TABLES,)+];
+
+        /// The probes, in the order in which they are reported.
+        pub const PROBES: &[Probe] = &[$(Probe {
+            name: stringify!($probe), doc: $doc, default: $on, tables: $probe::TABLES,
+        }),+];
+    };
+}
+
+modules! {
+    probe process: true, "processes and threads: fork, exec with arguments (failed ones too), exit with code or signal";
+    probe sched: true, "context switches with run-queue wait and time on CPU, wake-ups with their waker";
+    probe tcp: true, "TCP connections: connect, accept, close with bytes, every state change, send and receive calls, retransmits";
+    recorder host;
+    recorder session;
+}
+
+/// A probe: the unit that `--probes` switches. Its BPF programs are in `bpf/<name>.bpf.c`.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe {
+    /// Its name.
+    pub name: &'static str,
+    /// What it records, in a sentence.
+    pub doc: &'static str,
+    /// Whether it is on unless `--probes` says otherwise.
+    pub default: bool,
+    /// Its tables.
+    pub tables: &'static [fn() -> &'static Table],
+}
+
+/// All tables. A kernel record names its table by the place in this list.
+pub fn tables() -> impl Iterator<Item = &'static Table> {
+    MODULES.iter().flat_map(|module| module.iter().map(|table| table()))
+}
+
+/// The table of that name.
+pub fn table(name: &str) -> Option<&'static Table> {
+    tables().find(|table| table.name == name)
+}
+
+/// The probe that writes a table, `None` for the recorder's own.
+pub fn probe_of(table: &str) -> Option<&'static Probe> {
+    PROBES.iter().find(|probe| probe.tables.iter().any(|t| t().name == table))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::{Context, NoResolver};
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_table_builds_an_empty_batch_of_its_schema() {
+        for table in tables() {
+            let mut sink = (table.builder)();
+            let batch = sink.finish(&mut Context { boot_to_utc_ns: 0, resolver: &mut NoResolver });
+            assert_eq!(batch.schema(), table.schema(), "{}", table.name);
+        }
+    }
+
+    #[test]
+    fn names_are_unique_snake_case_and_documented() {
+        let snake = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        let mut seen = HashSet::new();
+        for table in tables() {
+            assert!(snake(table.name) && seen.insert(table.name), "{}", table.name);
+            assert!(table.doc.trim().ends_with('.'), "{}: {}", table.name, table.doc);
+            let mut columns = HashSet::new();
+            for column in (table.columns)() {
+                assert!(snake(&column.name) && columns.insert(column.name.clone()), "{}.{}", table.name, column.name);
+                assert!(column.doc.trim().ends_with('.'), "{}.{}: {}", table.name, column.name, column.doc);
+                if column.kind.unit == Some("ns") && column.kind.name == "Duration" {
+                    assert!(column.name.ends_with("_ns"), "{}.{} must name its unit", table.name, column.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_record_is_refused() {
+        for table in tables() {
+            let mut sink = (table.builder)();
+            assert!(!sink.append_record(&[0; 8], &mut Context { boot_to_utc_ns: 0, resolver: &mut NoResolver }), "{}", table.name);
+            assert_eq!(sink.rows(), 0);
+        }
+    }
+}

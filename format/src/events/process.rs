@@ -1,0 +1,77 @@
+//! Life of processes and threads.
+
+use crate::table::events;
+
+events! {
+    /// A task was created (fork, vfork, clone). The acting task is the parent.
+    ProcessFork = "process_fork" {
+        /// Parent.
+        head: Head,
+        /// The new task.
+        child as "child_": Task,
+        /// Whether the new task is a thread of its parent's process.
+        is_thread: Flag,
+        /// Padding.
+        pad: Pad32,
+    }
+
+    /// A program was executed (execve, execveat), or the attempt failed. The acting task is the one that called; its name is the new one if it succeeded.
+    ProcessExec = "process_exec" {
+        /// Caller.
+        head: Head,
+        /// cgroup of the caller.
+        cgroup_id: CgroupId,
+        /// Parent of the process.
+        ppid: Pid,
+        /// Effective user of the caller.
+        uid: Uid,
+        /// What the call returned: 0, or `-errno`.
+        ret: Ret,
+        /// Whether there were more arguments than are recorded (61 KiB; 7 KiB of a failed call).
+        args_truncated: Flag,
+    };
+    /// File and arguments.
+    tail exec: Exec
+
+    /// A task ended. A process ended with the row whose `is_thread` is false.
+    ProcessExit = "process_exit" {
+        /// The task that ended.
+        head: Head,
+        /// How long it lived; of the process, in the row that ends it.
+        lifetime_ns: Duration,
+        /// Parent of the process.
+        ppid: Pid,
+        /// What `wait` reports: the exit status. Null if a signal killed it.
+        exit_code: ExitCode,
+        /// The signal that killed it. Null if it exited.
+        signal: Signal,
+        /// Whether it left a core dump.
+        core_dumped: Flag,
+        /// Whether other threads of the process live on.
+        is_thread: Flag,
+        /// Padding.
+        pad: Pad32,
+    }
+
+    /// A task that existed at the start of the window.
+    Process = "process" {
+        /// The task.
+        head: Head,
+        /// When its process was started.
+        started_ts: Timestamp,
+        /// cgroup.
+        cgroup_id: CgroupId,
+        /// Parent of the process.
+        ppid: Pid,
+        /// Effective user.
+        uid: Uid,
+        /// Whether it is another thread than the process's first.
+        is_thread: Flag,
+        /// Whether it is a thread of the kernel.
+        is_kernel: Flag,
+        /// Further details from /proc.
+        proc: ProcPid,
+        /// Padding.
+        pad: Pad32,
+    }
+}

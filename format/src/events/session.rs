@@ -1,0 +1,75 @@
+//! The recording itself: what was attached, what was lost, how the clocks ran.
+
+use crate::table::rows;
+
+rows! {
+    /// A hook of a probe: how it was attached and what it did, or why it is missing.
+    ProbeRow = "probe" {
+        /// The probe.
+        probe: Text,
+        /// The hook.
+        hook: Text,
+        /// What it is attached with: tp_btf, fexit, …. Null: not attached.
+        mechanism: Text,
+        /// `active`, `off` (not asked for) or `failed`.
+        status: Text,
+        /// Why it isn't active.
+        reason: Text,
+        /// How often its program ran. Null: the kernel didn't count.
+        runs: Count,
+        /// Time its program took in all. Null: the kernel didn't count.
+        run_time_ns: Duration,
+    }
+
+    /// Records that are missing from a table: how many, when, where and why. No row: nothing is missing.
+    Loss = "loss" {
+        /// Beginning of the interval in which they were lost, UTC.
+        ts: SortedTimestamp,
+        /// End of the interval, UTC.
+        end_ts: Timestamp,
+        /// Processor on which they were lost.
+        cpu: Cpu,
+        /// Table that they are missing from.
+        table_name: Text,
+        /// Why: `ring full`, `map full`, `malformed`, ….
+        reason: Text,
+        /// How many.
+        lost: Count,
+    }
+
+    /// The clocks, read at the same moment, once a second.
+    Clock = "clock" {
+        /// CLOCK_BOOTTIME plus the offset that this capture's timestamps were made with, UTC.
+        ts: SortedTimestamp,
+        /// CLOCK_BOOTTIME, ns.
+        boot_ns: Count,
+        /// CLOCK_MONOTONIC, ns.
+        mono_ns: Count,
+        /// CLOCK_REALTIME, ns since 1970.
+        real_ns: Count,
+    }
+
+    /// The capture: one row.
+    CaptureRow = "capture" {
+        /// When all hooks were attached, UTC.
+        ts: SortedTimestamp,
+        /// When recording ended, UTC.
+        end_ts: Timestamp,
+        /// The host's name.
+        host: Text,
+        /// Kernel release.
+        kernel: Text,
+        /// Machine architecture.
+        arch: Text,
+        /// CPUs online.
+        cpus: Count32,
+        /// Version of the format.
+        format_version: Count32,
+        /// Version of the recorder.
+        recorder: Text,
+        /// How the recorder was called.
+        command: Text,
+        /// What ended it: `duration`, `SIGINT`, `max-size`, `command exited`, ….
+        ended_by: Text,
+    }
+}

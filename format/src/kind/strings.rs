@@ -1,0 +1,92 @@
+//! Names, paths and arguments.
+
+use super::info::{PATH, STRINGS};
+use super::{Build, Context, Kind, Parts, WireKind};
+use crate::text;
+use arrow::array::{ArrayRef, GenericListArray, ListBuilder, StringBuilder};
+use std::sync::Arc;
+
+/// Tail of an exec: the file's name and NUL, then the arguments, each ended by NUL: columns `filename, args`.
+#[derive(Debug)]
+pub struct Exec;
+
+impl Kind for Exec {
+    type Value = [u8];
+    type Builder = ExecBuilder;
+    const PARTS: Parts = &[
+        ("filename", "File to execute, as the caller named it.", &PATH),
+        ("args", "The arguments, the program's name first; for a script, its interpreter's, as ps shows them. Null: unreadable.", &STRINGS),
+    ];
+}
+
+/// Builder of exec tails.
+#[derive(Default)]
+pub struct ExecBuilder {
+    filename: StringBuilder,
+    args: ListBuilder<StringBuilder>,
+}
+
+impl Build<[u8]> for ExecBuilder {
+    fn append(&mut self, tail: &[u8], _: &mut Context<'_>) {
+        let end = tail.iter().position(|&b| b == 0);
+        self.filename.append_option(end.map(|end| text::escape(&tail[..end])));
+        append_strings(&mut self.args, end.and_then(|end| tail.get(end + 1..)));
+    }
+
+    fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
+        out.push(Arc::new(self.filename.finish()));
+        out.push(Arc::new(finish_list(&mut self.args)));
+    }
+}
+
+/// Appends NUL-ended strings as one list; nothing at all is null, because every program has at least a name.
+fn append_strings(list: &mut ListBuilder<StringBuilder>, strings: Option<&[u8]>) {
+    let strings = strings.filter(|s| !s.is_empty());
+    if let Some(strings) = strings {
+        let strings = strings.strip_suffix(b"\0").unwrap_or(strings);
+        for arg in strings.split(|&b| b == 0) {
+            list.values().append_value(text::escape(arg));
+        }
+    }
+    list.append(strings.is_some());
+}
+
+fn finish_list(list: &mut ListBuilder<StringBuilder>) -> GenericListArray<i32> {
+    list.finish()
+}
+
+/// What `/proc` says of a process that existed at the start: columns `args, cgroup`. The value is its pid.
+#[derive(Debug)]
+pub struct ProcPid;
+
+impl Kind for ProcPid {
+    type Value = u32;
+    type Builder = ProcBuilder;
+    const PARTS: Parts = &[
+        ("args", "The arguments (/proc/PID/cmdline); null for kernel threads.", &STRINGS),
+        ("cgroup", "Path of its cgroup in the v2 hierarchy (/proc/PID/cgroup).", &PATH),
+    ];
+}
+
+impl WireKind for ProcPid {
+    const C: (&'static str, &'static str) = ("__u32", "");
+}
+
+/// Builder of process details.
+#[derive(Default)]
+pub struct ProcBuilder {
+    args: ListBuilder<StringBuilder>,
+    cgroup: StringBuilder,
+}
+
+impl Build<u32> for ProcBuilder {
+    fn append(&mut self, pid: &u32, context: &mut Context<'_>) {
+        append_strings(&mut self.args, context.resolver.cmdline(*pid).as_deref());
+        self.cgroup.append_option(context.resolver.cgroup_path(*pid));
+    }
+
+    fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
+        out.push(Arc::new(finish_list(&mut self.args)));
+        out.push(Arc::new(self.cgroup.finish()));
+    }
+}

@@ -1,0 +1,193 @@
+//! Tasks, and what every event begins with.
+
+use super::columns::{Interned, Numbers};
+use super::info::*;
+use super::{Build, Context, Kind, Parts, WireKind};
+use crate::text;
+use crate::wire::{self, Task as WireTask};
+use arrow::array::ArrayRef;
+use arrow::datatypes::{Int32Type, Int64Type, TimestampNanosecondType};
+use std::sync::Arc;
+
+const TASK_PID: &str = "Process id (the kernel's tgid); 0 is the idle task.";
+const TASK_TID: &str = "Thread id (the kernel's pid).";
+const TASK_COMM: &str = "Name of the thread at that moment.";
+const TASK_PROCESS_ID: &str = "Identity of the process that survives pid reuse; opaque, equal for all its threads.";
+
+/// A task that the kernel knows: `pid, tid, comm, process_id`.
+#[derive(Debug)]
+pub struct Task;
+
+impl Kind for Task {
+    type Value = WireTask;
+    type Builder = TaskBuilder;
+    const PARTS: Parts =
+        &[("pid", TASK_PID, &PID), ("tid", TASK_TID, &TID), ("comm", TASK_COMM, &COMM), ("process_id", TASK_PROCESS_ID, &PROCESS_ID)];
+}
+
+impl WireKind for Task {
+    const C: (&'static str, &'static str) = ("struct ebrec_task", "");
+}
+
+/// Builder of tasks. Rows of unknown tasks may wait for an owner that a later record tells.
+#[derive(Default)]
+pub struct TaskBuilder {
+    pid: Numbers<Int32Type>,
+    tid: Numbers<Int32Type>,
+    comm: Interned<[u8; 16]>,
+    process_id: Numbers<Int64Type>,
+}
+
+impl TaskBuilder {
+    #[inline]
+    fn push(&mut self, task: &WireTask) {
+        self.pid.push(task.pid as i32);
+        self.tid.push(task.tid as i32);
+        self.process_id.push(task.process_id());
+        self.comm.push(task.comm, || Some(text::c_str(&task.comm).into_owned()));
+    }
+
+    fn push_or_null(&mut self, task: &WireTask) {
+        if task.is_known() {
+            self.push(task);
+        } else {
+            self.pid.push_null();
+            self.tid.push_null();
+            self.process_id.push_null();
+            // No thread's name begins with 0xff twice and ends with it: the null of this column.
+            self.comm.push([0xff; 16], || None);
+        }
+    }
+
+    fn take(&mut self, out: &mut Vec<ArrayRef>) {
+        out.push(Arc::new(self.pid.take()));
+        out.push(Arc::new(self.tid.take()));
+        out.push(Arc::new(self.comm.take()));
+        out.push(Arc::new(self.process_id.take()));
+    }
+}
+
+impl Build<WireTask> for TaskBuilder {
+    #[inline]
+    fn append(&mut self, task: &WireTask, _: &mut Context<'_>) {
+        self.push(task);
+    }
+
+    fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
+        self.take(out);
+    }
+}
+
+const HEAD_PARTS: Parts = &[
+    ("ts", "When it happened, UTC.", &SORTED_TIMESTAMP),
+    ("cpu", "Processor it happened on.", &KNOWN_CPU),
+    ("pid", TASK_PID, &KNOWN_PID),
+    ("tid", TASK_TID, &KNOWN_TID),
+    ("comm", TASK_COMM, &KNOWN_COMM),
+    ("process_id", TASK_PROCESS_ID, &KNOWN_PROCESS_ID),
+];
+
+/// What every event begins with: `ts, cpu` and the acting task.
+#[derive(Debug)]
+pub struct Head;
+
+impl Kind for Head {
+    type Value = wire::Head;
+    type Builder = HeadBuilder;
+    const PARTS: Parts = HEAD_PARTS;
+}
+
+impl WireKind for Head {
+    const C: (&'static str, &'static str) = ("struct ebrec_head", "");
+}
+
+/// Builder of heads.
+#[derive(Default)]
+pub struct HeadBuilder {
+    ts: Numbers<TimestampNanosecondType>,
+    cpu: Numbers<Int32Type>,
+    task: TaskBuilder,
+}
+
+impl HeadBuilder {
+    #[inline]
+    fn push(&mut self, head: &wire::Head, context: &Context<'_>) {
+        self.ts.push((head.ts as i64).wrapping_add(context.boot_to_utc_ns));
+        self.cpu.push(i32::from(head.cpu));
+    }
+
+    fn take(&mut self, out: &mut Vec<ArrayRef>) {
+        out.push(Arc::new(self.ts.take().with_timezone("UTC")));
+        out.push(Arc::new(self.cpu.take()));
+        self.task.take(out);
+    }
+}
+
+impl Build<wire::Head> for HeadBuilder {
+    #[inline]
+    fn append(&mut self, head: &wire::Head, context: &mut Context<'_>) {
+        self.push(head, context);
+        self.task.push(&head.task);
+    }
+
+    fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
+        self.take(out);
+    }
+}
+
+/// What every event of a TCP connection begins with: `ts, cpu`, the connection's owner, `conn_id`.
+///
+/// An interrupt that moves a connection's state can't tell whose it is, and an accepted connection has no owner before
+/// `accept` returns. So the owner is looked up when the batch is finished, from whichever record told it.
+#[derive(Debug)]
+pub struct ConnHead;
+
+impl Kind for ConnHead {
+    type Value = wire::ConnHead;
+    type Builder = ConnHeadBuilder;
+    const PARTS: Parts = &[
+        HEAD_PARTS[0],
+        HEAD_PARTS[1],
+        ("pid", "Process that owns the connection (the kernel's tgid).", &PID),
+        ("tid", "Thread of it that connected, accepted, or first used the connection.", &TID),
+        ("comm", "Name of that thread then.", &COMM),
+        ("process_id", TASK_PROCESS_ID, &PROCESS_ID),
+        ("conn_id", "Number of the connection, unique within the capture.", &CONN_ID),
+    ];
+}
+
+impl WireKind for ConnHead {
+    const C: (&'static str, &'static str) = ("struct ebrec_conn_head", "");
+}
+
+/// Builder of connection heads.
+#[derive(Default)]
+pub struct ConnHeadBuilder {
+    head: HeadBuilder,
+    /// Tasks are added only at the end, when owners are known.
+    tasks: Vec<WireTask>,
+    conn_id: Vec<u64>,
+}
+
+impl Build<wire::ConnHead> for ConnHeadBuilder {
+    fn append(&mut self, value: &wire::ConnHead, context: &mut Context<'_>) {
+        let task = value.head.task;
+        if task.is_known() {
+            context.resolver.note_owner(value.conn_id, &task);
+        }
+        self.head.push(&value.head, context);
+        self.tasks.push(task);
+        self.conn_id.push(value.conn_id);
+    }
+
+    fn finish(&mut self, context: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
+        for (task, &conn_id) in self.tasks.drain(..).zip(&self.conn_id) {
+            let known = if task.is_known() { None } else { context.resolver.owner(conn_id) };
+            self.head.task.push_or_null(&known.unwrap_or(task));
+        }
+        self.head.take(out);
+        let mut conn_id = Numbers::<Int64Type>::default();
+        self.conn_id.drain(..).for_each(|id| conn_id.push(id as i64));
+        out.push(Arc::new(conn_id.take()));
+    }
+}

@@ -1,0 +1,87 @@
+-- Summarize throughput by host and port: the top TCP connections
+--
+-- Payload bytes that programs put into and took out of each connection, per interval or, without one, over the whole window. The line
+-- above each block is the load average at its end. PID is the process that made the calls.
+--
+-- group: network
+-- needs: tcp_send, tcp_recv, tcp_connection
+-- uses: tcp_connect, tcp_accept, tcp_socket, system_sample
+-- whole: tcp_connection, tcp_connect, tcp_accept, tcp_socket, system_sample
+-- param: interval seconds pos : Seconds of each block; without, one block for the whole window.
+-- param: count int pos : How many intervals to print.
+-- param: ipv4 flag -4 --ipv4 : Only IPv4.
+-- param: ipv6 flag -6 --ipv6 : Only IPv6.
+-- param: sort choice(all|sent|received) = all -s --sort : What the first row has most of.
+-- param: rows int = 20 -r --rows : The largest number of rows of a block.
+-- param: nosummary flag -S --nosummary : Without the load average.
+-- param: noclear flag -C --noclear : Accepted as by the live tool; no screen is cleared anyway.
+-- conflicts: ipv4, ipv6
+-- column: interval_end time hidden : End of the interval.
+-- column: load1 float2 hidden : Load average over 1 minute.
+-- column: load5 float2 hidden : Load average over 5 minutes.
+-- column: load15 float2 hidden : Load average over 15 minutes.
+-- column: running int hidden : Tasks that ran or wanted to.
+-- column: tasks int hidden : Tasks that existed.
+-- column: ip_version int hidden : 4 or 6.
+-- column: pid AS "PID" int<7 : Process.
+-- column: comm AS "COMM" comm12<12 : Name of its thread.
+-- column: laddr AS "LADDR" addr_port(lport)<21 unless ip_version=6 : Local address.
+-- column: laddr AS "LADDR6" addr_port(lport)<51 if ip_version=6 : Local address.
+-- column: lport int hidden : Local port.
+-- column: raddr AS "RADDR" addr_port(rport)<21 unless ip_version=6 : Remote address.
+-- column: raddr AS "RADDR6" addr_port(rport)<51 if ip_version=6 : Remote address.
+-- column: rport int hidden : Remote port.
+-- column: rx_bytes AS "RX_KB" kb>6 : Payload bytes received.
+-- column: tx_bytes AS "TX_KB" kb>6 : Payload bytes sent.
+-- title: {interval_end} loadavg: {load1} {load5} {load15} {running}/{tasks}\n unless nosummary
+-- render: rows by interval_end
+-- example: tcptop : The busiest connections of the whole window.
+-- example: tcptop 5 : Of each five seconds.
+-- example: tcptop -r 3 -s sent 1 10 : The three that sent most, in each of the first ten seconds.
+WITH calls AS (
+    SELECT ts, conn_id, pid, comm, bytes AS tx, 0 AS rx FROM tcp_send
+    UNION ALL
+    SELECT ts, conn_id, pid, comm, 0 AS tx, bytes AS rx FROM tcp_recv
+), traffic AS (
+    SELECT
+        CASE WHEN $interval IS NULL THEN 0
+            ELSE greatest(CAST(floor(date_part('epoch', CAST(ts AS TIMESTAMPTZ) - CAST($window_start AS TIMESTAMPTZ)) / $interval) AS BIGINT), 0) END AS nth,
+        conn_id, pid, comm, sum(tx) AS tx, sum(rx) AS rx
+    FROM calls
+    GROUP BY 1, 2, 3, 4
+), seen AS (
+    -- A recording that was killed has no tcp_connection of what was open; the other tables know its ends too.
+    SELECT conn_id, ip_version, laddr, lport, raddr, rport FROM tcp_connection
+    UNION ALL SELECT conn_id, ip_version, laddr, lport, raddr, rport FROM tcp_connect
+    UNION ALL SELECT conn_id, ip_version, laddr, lport, raddr, rport FROM tcp_accept
+    UNION ALL SELECT conn_id, ip_version, laddr, lport, raddr, rport FROM tcp_socket
+), ends AS (
+    SELECT conn_id, max(ip_version) AS ip_version, max(laddr) AS laddr, max(lport) AS lport, max(raddr) AS raddr, max(rport) AS rport
+    FROM seen GROUP BY conn_id
+), ranked AS (
+    SELECT nth, pid, comm, ip_version, laddr, lport, raddr, rport, tx, rx, t.conn_id,
+        row_number() OVER (
+            PARTITION BY nth
+            ORDER BY CASE $sort WHEN 'sent' THEN tx WHEN 'received' THEN rx ELSE tx + rx END DESC, t.conn_id, pid, comm
+        ) AS place
+    FROM traffic AS t LEFT JOIN ends AS e ON t.conn_id = e.conn_id
+    WHERE ($count IS NULL OR nth < $count)
+        AND (NOT $ipv4 OR ip_version = 4)
+        AND (NOT $ipv6 OR ip_version = 6)
+), load AS (
+    SELECT nth, load1, load5, load15, running, tasks, row_number() OVER (PARTITION BY nth ORDER BY ts DESC) AS age
+    FROM (
+        SELECT ts, load1, load5, load15, running, tasks,
+            CASE WHEN $interval IS NULL THEN 0
+                ELSE greatest(CAST(floor(date_part('epoch', CAST(ts AS TIMESTAMPTZ) - CAST($window_start AS TIMESTAMPTZ)) / $interval) AS BIGINT), 0) END AS nth
+        FROM system_sample WHERE CAST(ts AS TIMESTAMPTZ) < CAST($window_end AS TIMESTAMPTZ)
+    ) AS samples
+)
+SELECT
+    CASE WHEN $interval IS NULL THEN $window_end
+        ELSE to_timestamp(date_part('epoch', $window_start) + (r.nth + 1) * $interval) END AS interval_end,
+    load1, load5, load15, running, tasks,
+    ip_version, pid, comm, laddr, lport, raddr, rport, rx AS rx_bytes, tx AS tx_bytes
+FROM ranked AS r LEFT JOIN load AS l ON r.nth = l.nth AND l.age = 1
+WHERE place <= $rows
+ORDER BY interval_end, coalesce(ip_version, 0), place

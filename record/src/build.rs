@@ -1,0 +1,181 @@
+//! The building thread: puts the records of all rings in order of time, resolves them, and makes columns of them.
+
+use crate::drain::{Counters, Pass};
+use crate::resolve::HostResolver;
+use crate::store::Work;
+use ebrec_format::events;
+use ebrec_format::kind::Context;
+use ebrec_format::table::RowSink;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, SyncSender};
+use std::time::{Duration, Instant};
+
+/// A batch of a busy table has this many rows.
+const BATCH_ROWS: usize = 16 * 1024;
+/// Rows of a quiet table wait at most this long; long enough for a connection to be accepted, so that its first rows
+/// find their owner.
+const BATCH_AGE: Duration = Duration::from_secs(2);
+
+/// One ring's records that are not in order yet: buffers as they came, and where in the first one to go on.
+#[derive(Default)]
+struct Pending {
+    buffers: VecDeque<Vec<u8>>,
+    at: usize,
+}
+
+impl Pending {
+    fn head(&self) -> Option<(u64, usize, u16)> {
+        let b = self.buffers.front()?.get(self.at..self.at + 16)?;
+        let ts = u64::from_ne_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+        Some((ts, u32::from_ne_bytes([b[8], b[9], b[10], b[11]]) as usize, u16::from_ne_bytes([b[14], b[15]])))
+    }
+
+    fn add(&mut self, fresh: Vec<u8>) {
+        if !fresh.is_empty() {
+            self.buffers.push_back(fresh);
+        }
+    }
+
+    /// Goes behind a record of `size` bytes. A buffer that is used up is given back.
+    fn advance(&mut self, size: usize) -> Option<Vec<u8>> {
+        self.at += size.next_multiple_of(8);
+        if self.buffers.front().is_some_and(|front| self.at + 16 > front.len()) {
+            self.at = 0;
+            return self.buffers.pop_front();
+        }
+        None
+    }
+}
+
+/// Columns of all tables in the making.
+struct Tables {
+    sinks: Vec<Box<dyn RowSink>>,
+    resolver: HostResolver,
+    boot_to_utc_ns: i64,
+    counters: Arc<Counters>,
+    work: SyncSender<Work>,
+    returned: Sender<Vec<u8>>,
+    open: bool,
+}
+
+impl Tables {
+    fn append(&mut self, table: u16, record: &[u8]) {
+        let Some(sink) = self.sinks.get_mut(usize::from(table)) else {
+            self.counters.malformed.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let mut context = Context { boot_to_utc_ns: self.boot_to_utc_ns, resolver: &mut self.resolver };
+        if !sink.append_record(record, &mut context) {
+            self.counters.malformed.fetch_add(1, Ordering::Relaxed);
+        } else if sink.rows() >= BATCH_ROWS {
+            let batch = sink.finish(&mut context);
+            self.open &= self.work.send(Work::Batch(usize::from(table), batch)).is_ok();
+        }
+    }
+
+    fn flush(&mut self) {
+        for (table, sink) in self.sinks.iter_mut().enumerate() {
+            if sink.rows() > 0 {
+                let mut context = Context { boot_to_utc_ns: self.boot_to_utc_ns, resolver: &mut self.resolver };
+                let batch = sink.finish(&mut context);
+                self.open &= self.work.send(Work::Batch(table, batch)).is_ok();
+            }
+        }
+        self.resolver.age();
+    }
+}
+
+/// Builds until the drain ends. `first` are records from before, the snapshot; `ready` is told when they are resolved, because
+/// what they name may be gone soon.
+pub fn build(
+    first: Vec<u8>,
+    ready: &Sender<()>,
+    passes: &Receiver<Pass>,
+    returned: Sender<Vec<u8>>,
+    work: SyncSender<Work>,
+    counters: Arc<Counters>,
+    boot_to_utc_ns: i64,
+) {
+    let sinks = events::tables().map(|table| (table.builder)()).collect();
+    let mut tables = Tables { sinks, resolver: HostResolver::default(), boot_to_utc_ns, counters, work, returned, open: true };
+    let mut snapshot = vec![Pending::default()];
+    snapshot[0].add(in_order(&first));
+    merge(&mut snapshot, u64::MAX, &mut tables);
+    let _ = ready.send(());
+    let mut pending: Vec<Pending> = Vec::new();
+    let mut flushed = Instant::now();
+    while tables.open {
+        match passes.recv_timeout(BATCH_AGE) {
+            Ok(pass) => {
+                pending.resize_with(pending.len().max(pass.rings.len()), Pending::default);
+                for (ring, bytes) in pending.iter_mut().zip(pass.rings) {
+                    ring.add(bytes);
+                }
+                merge(&mut pending, pass.watermark, &mut tables);
+            }
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
+        }
+        if flushed.elapsed() >= BATCH_AGE {
+            tables.flush();
+            flushed = Instant::now();
+        }
+    }
+    merge(&mut pending, u64::MAX, &mut tables);
+    tables.flush();
+}
+
+/// Appends everything up to `watermark` in order of time.
+fn merge(pending: &mut [Pending], watermark: u64, tables: &mut Tables) {
+    let mut heads: BinaryHeap<Reverse<(u64, usize)>> =
+        pending.iter().enumerate().filter_map(|(i, p)| p.head().map(|(ts, ..)| Reverse((ts, i)))).collect();
+    while let Some(Reverse((ts, i))) = heads.pop() {
+        if ts > watermark {
+            return;
+        }
+        let until = heads.peek().map_or(watermark, |Reverse((ts, _))| *ts).min(watermark);
+        let ring = &mut pending[i];
+        // As long as this ring has the oldest record, the heap needn't be asked.
+        while let Some((ts, size, table)) = ring.head() {
+            if ts > until {
+                heads.push(Reverse((ts, i)));
+                break;
+            }
+            match ring.buffers.front().and_then(|front| front.get(ring.at..ring.at + size)) {
+                Some(record) => tables.append(table, record),
+                None => {
+                    tables.counters.malformed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            if let Some(used) = ring.advance(size.max(16)) {
+                // If nobody takes it back, it is freed.
+                let _ = tables.returned.send(used);
+            }
+        }
+    }
+}
+
+/// Records sorted by time, padded to eight bytes.
+pub fn in_order(records: &[u8]) -> Vec<u8> {
+    let mut starts = Vec::new();
+    let mut at = 0;
+    while let Some(b) = records.get(at..at + 16) {
+        let ts = u64::from_ne_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+        let size = u32::from_ne_bytes([b[8], b[9], b[10], b[11]]) as usize;
+        if size < 48 || at + size > records.len() {
+            break;
+        }
+        starts.push((ts, at, size));
+        at += size;
+    }
+    starts.sort_unstable();
+    let mut out = Vec::with_capacity(records.len());
+    for (_, at, size) in starts {
+        out.extend_from_slice(&records[at..at + size]);
+        out.resize(out.len().next_multiple_of(8), 0);
+    }
+    out
+}

@@ -1,0 +1,248 @@
+//! The host: what it is, what exists on it, and how it does, second by second.
+
+use crate::drain::clock_ns;
+use ebrec_format::events::host::{Disk, Mount, Netdev, SystemSample};
+use ebrec_format::manifest::Host;
+use ebrec_format::text::escape;
+use ebrec_format::wire::{NULL32, NULL64};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// A small file as trimmed text; nothing if it isn't there.
+fn read(path: impl AsRef<Path>) -> Option<String> {
+    let bytes = std::fs::read(path).ok()?;
+    let text = escape(&bytes).into_owned();
+    Some(text.trim().to_owned())
+}
+
+/// What the host is.
+pub fn facts() -> Host {
+    let os = read("/etc/os-release").and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+        Some(line.trim_matches('"').to_owned())
+    });
+    Host {
+        name: read("/proc/sys/kernel/hostname").unwrap_or_default(),
+        kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
+        arch: std::env::consts::ARCH.to_owned(),
+        cpus: online_cpus(),
+        os: os.unwrap_or_default(),
+        boot_id: read("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
+    }
+}
+
+/// CPUs that are online now.
+pub fn online_cpus() -> u32 {
+    // SAFETY: sysconf has no preconditions.
+    let n = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    u32::try_from(n).unwrap_or(1).max(1)
+}
+
+/// CPUs that may ever be there: rings are made for their numbers.
+pub fn possible_cpus() -> u32 {
+    // SAFETY: sysconf has no preconditions.
+    let n = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
+    u32::try_from(n).unwrap_or(1).max(1)
+}
+
+fn names(directory: &str) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+/// The block devices (/sys/block).
+pub fn disks() -> Vec<Disk> {
+    names("/sys/block")
+        .into_iter()
+        .map(|name| {
+            let of = |file: &str| read(format!("/sys/block/{name}/{file}"));
+            let scheduler = of("queue/scheduler").map(|text| {
+                // The one in use stands in brackets.
+                text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or(text.clone(), |(in_use, _)| in_use.to_owned())
+            });
+            Disk {
+                dev: of("dev"),
+                // Always in units of 512 bytes (Documentation/ABI/stable/sysfs-block).
+                size_bytes: of("size").and_then(|s| s.parse::<u64>().ok()).map_or(NULL64, |sectors| sectors * 512),
+                rotational: of("queue/rotational").and_then(|s| s.parse().ok()).unwrap_or(NULL32),
+                scheduler,
+                model: of("device/model"),
+                name: Some(name),
+            }
+        })
+        .collect()
+}
+
+/// The mounts (/proc/self/mountinfo, proc(5)).
+pub fn mounts() -> Vec<Mount> {
+    let text = read("/proc/self/mountinfo").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| {
+            let (left, right) = line.split_once(" - ")?;
+            let left: Vec<&str> = left.split(' ').collect();
+            let right: Vec<&str> = right.split(' ').collect();
+            let own = |text: Option<&&str>| text.map(|t| (*t).to_owned());
+            Some(Mount {
+                dev: own(left.get(2)),
+                fs: own(right.first()),
+                path: own(left.get(4)),
+                source: own(right.get(1)),
+                options: own(left.get(5)),
+            })
+        })
+        .collect()
+}
+
+/// The network interfaces (/sys/class/net).
+pub fn netdevs() -> Vec<Netdev> {
+    names("/sys/class/net")
+        .into_iter()
+        .map(|name| {
+            let of = |file: &str| read(format!("/sys/class/net/{name}/{file}"));
+            Netdev {
+                ifindex: of("ifindex").and_then(|s| s.parse().ok()).unwrap_or(NULL32),
+                mtu_bytes: of("mtu").and_then(|s| s.parse().ok()).unwrap_or(NULL64),
+                state: of("operstate"),
+                name: Some(name),
+            }
+        })
+        .collect()
+}
+
+/// Counters that only rise, as they stood at one moment.
+#[derive(Debug, Clone, Default)]
+struct Counters {
+    cpu: [u64; 8],
+    psi: [Option<u64>; 5],
+}
+
+/// Takes a sample a second; knows the one before.
+#[derive(Debug, Default)]
+pub struct Sampler {
+    before: Option<Counters>,
+}
+
+impl Sampler {
+    /// A sample of now. Differences of the first one are null.
+    pub fn sample(&mut self, now_boot_ns: u64) -> SystemSample {
+        let load = read("/proc/loadavg").unwrap_or_default();
+        let fields: Vec<&str> = load.split(' ').collect();
+        let average = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok());
+        let (running, tasks) = fields.get(3).and_then(|f| f.split_once('/')).unzip();
+        let count = |text: Option<&str>| text.and_then(|t| t.parse().ok()).unwrap_or(NULL64);
+        let memory: HashMap<String, u64> = read("/proc/meminfo").unwrap_or_default().lines().filter_map(kilobytes).collect();
+        let mem = |name: &str| memory.get(name).copied().unwrap_or(NULL64);
+        let counters = Counters { cpu: cpu_times(), psi: pressures() };
+        let before = self.before.replace(counters.clone());
+        let cpu = |i: usize| before.as_ref().map_or(NULL64, |b| counters.cpu[i].saturating_sub(b.cpu[i]));
+        let psi = |i: usize| match (&before, counters.psi[i]) {
+            (Some(Counters { psi, .. }), Some(now)) => psi[i].map_or(NULL64, |b| now.saturating_sub(b)),
+            _ => NULL64,
+        };
+        let swap_used = match (memory.get("SwapTotal"), memory.get("SwapFree")) {
+            (Some(total), Some(free)) => total.saturating_sub(*free),
+            _ => NULL64,
+        };
+        SystemSample {
+            ts: now_boot_ns,
+            load1: average(0),
+            load5: average(1),
+            load15: average(2),
+            running: count(running),
+            tasks: count(tasks),
+            cpu_user_ns: cpu(0),
+            cpu_nice_ns: cpu(1),
+            cpu_system_ns: cpu(2),
+            cpu_idle_ns: cpu(3),
+            cpu_iowait_ns: cpu(4),
+            cpu_irq_ns: cpu(5),
+            cpu_softirq_ns: cpu(6),
+            cpu_steal_ns: cpu(7),
+            mem_total_bytes: mem("MemTotal"),
+            mem_free_bytes: mem("MemFree"),
+            mem_available_bytes: mem("MemAvailable"),
+            mem_cached_bytes: mem("Cached"),
+            mem_buffers_bytes: mem("Buffers"),
+            mem_dirty_bytes: mem("Dirty"),
+            swap_used_bytes: swap_used,
+            psi_cpu_some_ns: psi(0),
+            psi_memory_some_ns: psi(1),
+            psi_memory_full_ns: psi(2),
+            psi_io_some_ns: psi(3),
+            psi_io_full_ns: psi(4),
+        }
+    }
+}
+
+fn kilobytes(line: &str) -> Option<(String, u64)> {
+    let (name, rest) = line.split_once(':')?;
+    let number = rest.trim().split(' ').next()?.parse::<u64>().ok()?;
+    Some((name.to_owned(), number * 1024))
+}
+
+/// user, nice, system, idle, iowait, irq, softirq, steal of all CPUs, ns (/proc/stat, proc(5)).
+fn cpu_times() -> [u64; 8] {
+    // SAFETY: sysconf has no preconditions.
+    let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1);
+    let mut times = [0; 8];
+    let stat = read("/proc/stat").unwrap_or_default();
+    let fields = stat.lines().next().unwrap_or_default().split_ascii_whitespace().skip(1);
+    for (time, field) in times.iter_mut().zip(fields) {
+        *time = field.parse::<u64>().unwrap_or(0) * (1_000_000_000 / ticks);
+    }
+    times
+}
+
+/// Totals of cpu some, memory some, memory full, io some, io full, ns (Documentation/accounting/psi.rst).
+fn pressures() -> [Option<u64>; 5] {
+    let total = |resource: &str, which: &str| {
+        let text = read(format!("/proc/pressure/{resource}"))?;
+        let line = text.lines().find(|line| line.starts_with(which))?;
+        Some(line.rsplit_once("total=")?.1.parse::<u64>().ok()? * 1000)
+    };
+    [total("cpu", "some"), total("memory", "some"), total("memory", "full"), total("io", "some"), total("io", "full")]
+}
+
+/// What is added to CLOCK_BOOTTIME to make it UTC, ns: the reading with the least time between the two clocks.
+pub fn boot_to_utc_ns() -> i64 {
+    let read = || {
+        let before = clock_ns(libc::CLOCK_BOOTTIME);
+        let real = clock_ns(libc::CLOCK_REALTIME);
+        let after = clock_ns(libc::CLOCK_BOOTTIME);
+        (after - before, real as i64 - ((before + after) / 2) as i64)
+    };
+    let mut best = read();
+    for _ in 0..8 {
+        best = best.min(read());
+    }
+    best.1
+}
+
+/// CPU time of this process so far, ns, and its largest resident set, bytes (getrusage(2)).
+pub fn own_cost() -> (u64, u64) {
+    // SAFETY: rusage is plain numbers, for which zero is valid; getrusage writes it whole.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` is valid to write to.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
+    let ns = |t: libc::timeval| t.tv_sec as u64 * 1_000_000_000 + t.tv_usec as u64 * 1000;
+    (ns(usage.ru_utime) + ns(usage.ru_stime), usage.ru_maxrss as u64 * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_host_has_facts() {
+        let facts = facts();
+        assert!(!facts.kernel.is_empty() && facts.cpus >= 1);
+        assert!(mounts().iter().any(|mount| mount.path.as_deref() == Some("/")));
+        let mut sampler = Sampler::default();
+        assert_eq!(sampler.sample(1).cpu_user_ns, NULL64);
+        let second = sampler.sample(2);
+        assert_ne!(second.cpu_user_ns, NULL64);
+        assert!(second.mem_total_bytes > second.mem_free_bytes && second.load1.is_some());
+    }
+}

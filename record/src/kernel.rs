@@ -1,0 +1,141 @@
+//! What the running kernel has, as its BTF tells: tracepoints, functions and how many arguments they take.
+
+use anyhow::{Context, Result, bail};
+use libbpf_rs::btf::types::{Enum, Enum64, Func, FuncProto, Ptr, Typedef};
+use libbpf_rs::btf::{Btf, BtfType, HasSize as _, TypeId};
+use std::ffi::CString;
+use std::path::Path;
+
+/// Where the kernel shows its BTF.
+pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+
+/// The running kernel.
+pub struct Kernel {
+    btf: Btf<'static>,
+}
+
+/// Why a target of a hook can't be used.
+pub type Reason = String;
+
+impl Kernel {
+    /// Reads the kernel's BTF.
+    pub fn read() -> Result<Kernel> {
+        if !Path::new(BTF_PATH).exists() {
+            bail!("this kernel has no {BTF_PATH}: ebrec needs Linux 5.8 or newer, built with CONFIG_DEBUG_INFO_BTF");
+        }
+        let btf = Btf::from_vmlinux().with_context(|| format!("cannot read {BTF_PATH}"))?;
+        Ok(Kernel { btf })
+    }
+
+    /// How many arguments a tracepoint hands to a tp_btf program, if the kernel has it.
+    fn tracepoint_args(&self, name: &str) -> Option<usize> {
+        let typedef: Typedef<'_> = self.btf.type_by_name(&format!("btf_trace_{name}"))?;
+        let ptr = Ptr::try_from(typedef.next_type()?).ok()?;
+        let proto = FuncProto::try_from(ptr.next_type()?).ok()?;
+        // The first parameter is the tracepoint's own data.
+        Some(proto.iter().count().saturating_sub(1))
+    }
+
+    fn function(&self, name: &str) -> Option<(TypeId, usize)> {
+        // Not by name alone: an iterator's function has the name of a struct.
+        let func = self.btf.type_by_kind::<Func<'_>>().find(|func| func.name().is_some_and(|n| n == name))?;
+        let proto = FuncProto::try_from(func.next_type()?).ok()?;
+        Some((func.type_id(), proto.iter().count()))
+    }
+
+    /// Whether the kernel knows a type of BPF map.
+    pub fn has_map_type(&self, map_type: u32) -> bool {
+        self.enum_has("bpf_map_type", u64::from(map_type))
+    }
+
+    fn enum_has(&self, name: &str, value: u64) -> bool {
+        if let Some(e) = self.btf.type_by_name::<Enum<'_>>(name) {
+            return e.iter().any(|member| member.value == value as i64);
+        }
+        self.btf.type_by_name::<Enum64<'_>>(name).is_some_and(|e| e.iter().any(|member| member.value == i128::from(value)))
+    }
+
+    /// Whether a program of section `section` can exist on this kernel; `args` is how many arguments its target must take.
+    pub fn usable(&self, section: &str, args: Option<usize>) -> Result<(), Reason> {
+        let section = section.trim_start_matches('?');
+        let (kind, target) = section.split_once('/').unwrap_or((section, ""));
+        let found = match kind {
+            "tp_btf" => self.tracepoint_args(target).ok_or_else(|| format!("this kernel has no tracepoint {target}"))?,
+            "fentry" | "fexit" => {
+                let (id, count) = self.function(target).ok_or_else(|| format!("this kernel has no function {target}"))?;
+                if args.is_none_or(|args| args == count) {
+                    trial(id, target).map_err(|error| format!("the kernel refuses {kind} on {target}: {error}"))?;
+                }
+                count
+            }
+            "kprobe" | "kretprobe" => {
+                if !has_kprobes() {
+                    return Err("this kernel has no kprobes".to_owned());
+                }
+                self.function(target).map_or(0, |(_, count)| count)
+            }
+            "iter" => {
+                let name = format!("bpf_iter_{target}");
+                self.function(&name).ok_or_else(|| format!("this kernel has no iterator {target}"))?;
+                0
+            }
+            _ => 0,
+        };
+        match args {
+            Some(args) if args != found => Err(format!("{target} takes {found} arguments, not {args}")),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn has_kprobes() -> bool {
+    Path::new("/sys/bus/event_source/devices/kprobe/type").exists()
+}
+
+/// Loads the smallest fexit program for a function: whether the kernel lets us is not visible in any other way.
+fn trial(function: TypeId, target: &str) -> std::io::Result<()> {
+    let name = CString::new("ebrec_trial").unwrap_or_default();
+    let license = CString::new("GPL").unwrap_or_default();
+    // r0 = 0; exit (opcodes of include/uapi/linux/bpf.h)
+    let mut mov = libbpf_sys::bpf_insn { code: 0xb7, ..Default::default() };
+    mov.set_dst_reg(0);
+    let exit = libbpf_sys::bpf_insn { code: 0x95, ..Default::default() };
+    let program = [mov, exit];
+    let opts = libbpf_sys::bpf_prog_load_opts {
+        sz: size_of::<libbpf_sys::bpf_prog_load_opts>() as u64,
+        expected_attach_type: libbpf_sys::BPF_TRACE_FEXIT,
+        attach_btf_id: function.into(),
+        ..Default::default()
+    };
+    let _ = target;
+    // SAFETY: all pointers are to live, initialised values for the duration of the call; the count is the array's.
+    let fd = unsafe {
+        libbpf_sys::bpf_prog_load(
+            libbpf_sys::BPF_PROG_TYPE_TRACING,
+            name.as_ptr(),
+            license.as_ptr(),
+            program.as_ptr(),
+            program.len() as u64,
+            std::ptr::from_ref(&opts).cast_mut(),
+        )
+    };
+    if fd < 0 {
+        return Err(std::io::Error::from_raw_os_error(-fd));
+    }
+    // SAFETY: the descriptor was just returned to us and nobody else has it.
+    unsafe { libc::close(fd) };
+    Ok(())
+}
+
+/// Offsets of the global variables of a data section (`.rodata`), from the BPF object's own BTF.
+pub fn variable_offset(btf: &Btf<'_>, section: &str, variable: &str) -> Option<(usize, usize)> {
+    let section: libbpf_rs::btf::types::DataSec<'_> = btf.type_by_name(section)?;
+    for var in section.iter() {
+        let ty: BtfType<'_> = btf.type_by_id(var.ty)?;
+        if ty.name().is_some_and(|name| name.to_str() == Some(variable)) {
+            return Some((var.offset as usize, var.size));
+        }
+    }
+    let _ = section.size();
+    None
+}

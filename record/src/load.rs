@@ -1,0 +1,290 @@
+//! Loading and attaching: opens the embedded object, sets its knobs, and tries until what is left works.
+
+use crate::hooks::{self, Hook, Program};
+use crate::kernel::{Kernel, variable_offset};
+use anyhow::{Context, Result, bail};
+use libbpf_rs::btf::Btf;
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenObject, PrintLevel};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Mutex;
+
+static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ebrec.bpf.o"));
+
+/// What libbpf printed since it was last taken: its words name the program that failed.
+static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn keep_log(_: PrintLevel, line: String) {
+    if let Ok(mut log) = LOG.lock()
+        && log.len() < 1000
+    {
+        log.push(line);
+    }
+}
+
+fn take_log() -> Vec<String> {
+    LOG.lock().map(|mut log| std::mem::take(&mut *log)).unwrap_or_default()
+}
+
+/// What the programs are to be loaded with.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The probes.
+    pub probes: BTreeSet<String>,
+    /// Ring buffers: how many, a power of two.
+    pub rings: u32,
+    /// Size of each, bytes, a power of two.
+    pub ring_bytes: u32,
+    /// Pids whose processes, with descendants, alone are recorded.
+    pub pids: Vec<u32>,
+    /// Names of threads that alone are recorded.
+    pub comms: Vec<String>,
+    /// cgroups (id, depth) that alone are recorded.
+    pub cgroups: Vec<(u64, u32)>,
+    /// Record the recorder too.
+    pub include_self: bool,
+    /// Mechanism to prefer.
+    pub prefer: Option<String>,
+}
+
+/// The loaded and attached programs. Dropping it detaches everything.
+pub struct Attached {
+    /// What became of each hook.
+    pub hooks: Vec<Hook>,
+    /// The ring buffers.
+    pub rings: Vec<MapHandle>,
+    /// Counts of dropped records.
+    pub drops: MapHandle,
+    /// Records that the iterators at the start gave.
+    pub snapshot: Vec<u8>,
+    links: Vec<Link>,
+    object: Object,
+}
+
+/// The programs of the embedded object.
+pub fn programs() -> Result<Vec<Program>> {
+    libbpf_rs::set_print(Some((PrintLevel::Info, keep_log)));
+    let open = open()?;
+    Ok(programs_of(&open))
+}
+
+fn open() -> Result<OpenObject> {
+    ObjectBuilder::default().name("ebrec")?.open_memory(OBJECT).context("cannot open the embedded BPF object")
+}
+
+fn programs_of(open: &OpenObject) -> Vec<Program> {
+    let parsed = open.progs().filter_map(|prog| Program::parse(&prog.name().to_string_lossy(), &prog.section().to_string_lossy()));
+    let mut programs: Vec<Program> = parsed.collect();
+    // libbpf goes by section, and all `sys_exit` programs share theirs: it would come early in some hook.
+    programs.sort_by_key(|program| program.mechanism == "sys_exit");
+    programs
+}
+
+/// Loads and attaches what `settings` ask for. A hook that can't be had is left out; the reason is in [`Attached::hooks`].
+pub fn load(kernel: &Kernel, settings: &Settings) -> Result<Attached> {
+    let mut probes = settings.probes.clone();
+    probes.insert("core".to_owned());
+    let mut excluded = BTreeMap::new();
+    let all = programs()?;
+    // Each turn loses at least one program, so this ends.
+    loop {
+        let hooks = hooks::choose(&all, &probes, kernel, &excluded, settings.prefer.as_deref());
+        match attempt(kernel, settings, hooks) {
+            Ok(attached) => return Ok(attached),
+            Err(Failed::Program { name, reason }) if !excluded.contains_key(&name) => {
+                excluded.insert(name, reason);
+            }
+            Err(Failed::Program { name, reason }) => bail!("program {name}: {reason}"),
+            Err(Failed::Whole(error)) => return Err(error),
+        }
+    }
+}
+
+/// Why an attempt failed.
+enum Failed {
+    /// One program is to blame: try without.
+    Program { name: String, reason: String },
+    /// Nothing can be had.
+    Whole(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Failed {
+        Failed::Whole(error)
+    }
+}
+
+fn attempt(kernel: &Kernel, settings: &Settings, hooks: Vec<Hook>) -> Result<Attached, Failed> {
+    let chosen: Vec<Program> =
+        hooks.iter().filter_map(|hook| hook.choice.as_ref().ok()).flat_map(|(_, programs)| programs.clone()).collect();
+    let mut open = open()?;
+    for mut prog in open.progs_mut() {
+        let name = prog.name().to_string_lossy().into_owned();
+        prog.set_autoload(chosen.iter().any(|program| program.name == name));
+    }
+    set_knobs(&mut open, settings)?;
+    for mut map in open.maps_mut() {
+        if !kernel.has_map_type(map.map_type().into()) {
+            map.set_autocreate(false).context("cannot leave out a map")?;
+        }
+    }
+    take_log();
+    let object = open.load().map_err(|error| blame(&error))?;
+    let rings = make_rings(&object, settings)?;
+    fill_filters(&object, settings)?;
+    let drops = handle(&object, "drops")?;
+    run_iterators(&object, &chosen, "iter_before")?;
+    let mut links = Vec::new();
+    for program in chosen.iter().filter(|program| !program.is_iterator()) {
+        let prog = object.progs_mut().find(|prog| prog.name().to_str() == Some(&program.name));
+        let prog = prog.with_context(|| format!("program {} is gone", program.name))?;
+        links.push(prog.attach().map_err(|error| Failed::Program { name: program.name.clone(), reason: attach_reason(program, &error) })?);
+    }
+    let snapshot = run_iterators(&object, &chosen, "iter_start")?;
+    Ok(Attached { hooks, rings, drops, snapshot, links, object })
+}
+
+/// The program that the log blames for a failed load.
+fn blame(error: &libbpf_rs::Error) -> Failed {
+    let log = take_log();
+    let named = log.iter().rev().find_map(|line| {
+        let rest = line.split_once("prog '")?.1;
+        let (name, what) = rest.split_once("': ")?;
+        what.contains("failed").then(|| (name.to_owned(), what.trim().to_owned()))
+    });
+    match named {
+        Some((name, what)) => {
+            // The verifier's last words before its statistics are the reason.
+            let reason =
+                log.iter().flat_map(|line| line.lines()).rev().find(|line| is_verdict(line)).map_or(what, |line| line.trim().to_owned());
+            Failed::Program { name, reason: format!("the kernel refuses the program: {reason}") }
+        }
+        None => {
+            let tail: Vec<&str> = log.iter().rev().take(5).map(|line| line.trim()).collect();
+            Failed::Whole(anyhow::anyhow!(
+                "cannot load the BPF programs: {error}\n  {}",
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n  ")
+            ))
+        }
+    }
+}
+
+fn is_verdict(line: &str) -> bool {
+    let line = line.trim();
+    !line.is_empty()
+        && !line.starts_with("libbpf:")
+        && !line.starts_with("processed ")
+        && !line.starts_with("-- ")
+        && !line.contains("verification time")
+        && !line.starts_with("stack depth")
+}
+
+fn attach_reason(program: &Program, error: &libbpf_rs::Error) -> String {
+    format!("{} cannot be attached: {error}", program.section.trim_start_matches('?'))
+}
+
+/// Sets the `const volatile` variables of `bpf/ebrec.h` by their names.
+fn set_knobs(open: &mut OpenObject, settings: &Settings) -> Result<()> {
+    let btf = Btf::from_raw("ebrec", OBJECT).context("the embedded object's BTF")?.context("the embedded object has no BTF")?;
+    let mut rodata = open.maps_mut().find(|map| map.name().to_string_lossy().ends_with(".rodata")).context("the object has no .rodata")?;
+    let bytes = rodata.initial_value_mut().context(".rodata has no initial value")?;
+    let mut set = |name: &str, value: &[u8]| -> Result<()> {
+        let (offset, size) = variable_offset(&btf, ".rodata", name).with_context(|| format!("no knob {name}"))?;
+        let slot = bytes.get_mut(offset..offset + size.min(value.len())).with_context(|| format!("knob {name} is out of bounds"))?;
+        slot.copy_from_slice(&value[..slot.len()]);
+        Ok(())
+    };
+    set("ring_mask", &(settings.rings - 1).to_ne_bytes())?;
+    set("filter_process", &u32::from(!settings.pids.is_empty()).to_ne_bytes())?;
+    set("filter_comm", &u32::from(!settings.comms.is_empty()).to_ne_bytes())?;
+    set("filter_cgroup", &(settings.cgroups.len() as u32).to_ne_bytes())?;
+    let ids: Vec<u8> = settings.cgroups.iter().flat_map(|(id, _)| id.to_ne_bytes()).collect();
+    let levels: Vec<u8> = settings.cgroups.iter().flat_map(|(_, level)| level.to_ne_bytes()).collect();
+    set("cgroup_ids", &ids)?;
+    set("cgroup_levels", &levels)?;
+    set("include_self", &u32::from(settings.include_self).to_ne_bytes())
+}
+
+fn handle(object: &Object, name: &str) -> Result<MapHandle> {
+    let map = object.maps().find(|map| map.name().to_str() == Some(name)).with_context(|| format!("no map {name}"))?;
+    MapHandle::try_from(&map).with_context(|| format!("cannot use map {name}"))
+}
+
+fn make_rings(object: &Object, settings: &Settings) -> Result<Vec<MapHandle>> {
+    let outer = handle(object, "rings")?;
+    let opts = libbpf_sys::bpf_map_create_opts { sz: size_of::<libbpf_sys::bpf_map_create_opts>() as u64, ..Default::default() };
+    let mut rings = Vec::new();
+    for shard in 0..settings.rings {
+        let ring = MapHandle::create(MapType::RingBuf, Some("ebrec_ring"), 0, 0, settings.ring_bytes, &opts)
+            .with_context(|| format!("cannot create a ring buffer of {} bytes; try a smaller --memory", settings.ring_bytes))?;
+        let fd = ring.as_fd().as_raw_fd();
+        outer.update(&shard.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY).context("cannot hand a ring buffer to the programs")?;
+        rings.push(ring);
+    }
+    Ok(rings)
+}
+
+fn fill_filters(object: &Object, settings: &Settings) -> Result<()> {
+    let seeds = handle(object, "seed_pids")?;
+    for pid in &settings.pids {
+        seeds.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY).context("cannot set the filter by process")?;
+    }
+    let comms = handle(object, "wanted_comms")?;
+    for comm in &settings.comms {
+        let mut key = [0u8; 16];
+        let len = comm.len().min(15);
+        key[..len].copy_from_slice(&comm.as_bytes()[..len]);
+        comms.update(&key, &[1], MapFlags::ANY).context("cannot set the filter by name")?;
+    }
+    Ok(())
+}
+
+/// Runs the iterators of one moment and returns the records they gave.
+fn run_iterators(object: &Object, programs: &[Program], moment: &str) -> Result<Vec<u8>, Failed> {
+    let mut records = Vec::new();
+    for program in programs.iter().filter(|program| program.mechanism == moment) {
+        let failed = |error: String| Failed::Program { name: program.name.clone(), reason: error };
+        let prog = object.progs_mut().find(|prog| prog.name().to_str() == Some(&program.name));
+        let prog = prog.with_context(|| format!("program {} is gone", program.name))?;
+        let link = match &program.part {
+            Some(map) => prog.attach_iter(handle(object, map)?.as_fd()),
+            None => prog.attach(),
+        };
+        let link = link.map_err(|error| failed(attach_reason(program, &error)))?;
+        let mut iter = Iter::new(&link).map_err(|error| failed(error.to_string()))?;
+        iter.read_to_end(&mut records).map_err(|error| failed(format!("{}: {error}", program.section)))?;
+    }
+    Ok(records)
+}
+
+impl Attached {
+    /// Detaches all hooks; the maps, and what is still in the rings, remain.
+    pub fn detach(&mut self) {
+        self.links.clear();
+    }
+
+    /// Records of the iterators that run at the end.
+    pub fn final_records(&self) -> Vec<u8> {
+        let programs: Vec<Program> = self.hooks.iter().filter_map(|hook| hook.choice.as_ref().ok()).flat_map(|(_, p)| p.clone()).collect();
+        run_iterators(&self.object, &programs, "iter_end").unwrap_or_default()
+    }
+
+    /// Runs and run time of each program by name, if the kernel counted.
+    pub fn run_stats(&self) -> BTreeMap<String, (u64, u64)> {
+        self.object
+            .progs_mut()
+            .filter_map(|prog| {
+                let mut info = libbpf_sys::bpf_prog_info::default();
+                let mut len = size_of::<libbpf_sys::bpf_prog_info>() as u32;
+                let fd = prog.as_fd().as_raw_fd();
+                if fd < 0 {
+                    return None;
+                }
+                // SAFETY: `info` is a zeroed struct of the size that is passed.
+                let ret = unsafe { libbpf_sys::bpf_obj_get_info_by_fd(fd, std::ptr::from_mut(&mut info).cast(), &mut len) };
+                (ret == 0).then(|| (prog.name().to_string_lossy().into_owned(), (info.run_cnt, info.run_time_ns)))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,70 @@
+//! Counts of records that the BPF programs could not deliver, as intervals.
+
+use anyhow::{Context, Result};
+use ebrec_format::events;
+use ebrec_format::events::session::Loss;
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+
+/// `enum drop_reason` of bpf/ebrec.h, in its order.
+const REASONS: [&str; 2] = ["ring full", "map full"];
+
+/// Knows what was counted so far.
+#[derive(Debug)]
+pub struct Losses {
+    drops: MapHandle,
+    tables: Vec<&'static str>,
+    /// Per CPU, what each counter said last.
+    before: Vec<Vec<u64>>,
+    since: u64,
+    by_table: BTreeMap<String, u64>,
+}
+
+impl Losses {
+    /// Begins with the counters as they stand.
+    pub fn new(drops: &MapHandle) -> Result<Losses> {
+        let drops = MapHandle::try_from(drops).context("cannot read the counters of losses")?;
+        let _ = drops.as_fd();
+        let tables = events::tables().map(|table| table.name).collect();
+        Ok(Losses { drops, tables, before: Vec::new(), since: crate::drain::boot_ns(), by_table: BTreeMap::new() })
+    }
+
+    /// Adds a row per CPU, table and reason for what was lost since the last time.
+    pub fn sample(&mut self, rows: &mut Vec<Loss>, now: u64) {
+        let Ok(Some(cpus)) = self.drops.lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY) else { return };
+        self.before.resize(cpus.len(), vec![0; self.tables.len() * REASONS.len()]);
+        for (cpu, bytes) in cpus.iter().enumerate() {
+            for (i, chunk) in bytes.chunks_exact(8).enumerate() {
+                let count = chunk.try_into().map(u64::from_ne_bytes).unwrap_or(0);
+                let Some(before) = self.before[cpu].get_mut(i) else { break };
+                let lost = count - *before;
+                if lost == 0 {
+                    continue;
+                }
+                *before = count;
+                let table = self.tables.get(i / REASONS.len()).copied().unwrap_or_default();
+                *self.by_table.entry(table.to_owned()).or_default() += lost;
+                rows.push(Loss {
+                    ts: self.since,
+                    end_ts: now,
+                    cpu: cpu as u32,
+                    table_name: Some(table.to_owned()),
+                    reason: Some(REASONS[i % REASONS.len()].to_owned()),
+                    lost,
+                });
+            }
+        }
+        self.since = now;
+    }
+
+    /// Lost so far, all together.
+    pub fn total(&self) -> u64 {
+        self.by_table.values().sum()
+    }
+
+    /// Lost so far by table.
+    pub fn by_table(&self) -> BTreeMap<String, u64> {
+        self.by_table.clone()
+    }
+}

@@ -1,0 +1,486 @@
+//! The encoding thread: makes Parquet segments of batches and keeps them safe on disk. The layout is that of
+//! [`ebrec_format::capture`].
+
+use anyhow::{Context, Result};
+use arrow::array::AsArray;
+use arrow::datatypes::TimestampNanosecondType;
+use arrow::record_batch::RecordBatch;
+use ebrec_format::capture::{LOOSE, PACK};
+use ebrec_format::manifest::{MANIFEST, Manifest, TableState};
+use ebrec_format::pack::PackWriter;
+use ebrec_format::table::Table;
+use ebrec_format::{events, segment};
+use parquet::arrow::ArrowWriter;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+/// A segment is sealed after this long even if it is small: what a power loss can take.
+const SEGMENT_AGE: Duration = Duration::from_secs(3);
+/// A segment of this many rows is sealed at once.
+const SEGMENT_ROWS: usize = 1 << 20;
+/// From this size on a segment goes into the pack for good.
+const PACK_BYTES: usize = 1 << 20;
+/// So many loose segments of a table are made one.
+const LOOSE_MOST: usize = 32;
+
+/// What the encoding thread is asked to do.
+pub enum Work {
+    /// Write rows of the table with this number.
+    Batch(usize, RecordBatch),
+    /// Write rows of a table instead of those that it has.
+    Replace(usize, RecordBatch),
+    /// Write the manifest as it is now.
+    Manifest(Box<Manifest>),
+}
+
+/// Figures that others read while the store works.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    /// Bytes on disk.
+    pub bytes: AtomicU64,
+    /// Set when writing has failed: recording must end.
+    pub failed: AtomicBool,
+}
+
+/// How the capture is to be laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// One ZIP file.
+    File,
+    /// A directory.
+    Dir,
+}
+
+enum Sealed {
+    Pack(PackWriter),
+    Dir,
+}
+
+struct Loose {
+    first: u64,
+    last: u64,
+    rows: usize,
+    /// Set once it has its final name.
+    in_place: Arc<AtomicBool>,
+}
+
+struct Open {
+    writer: ArrowWriter<Vec<u8>>,
+    rows: usize,
+    since: Instant,
+    last_ts: i64,
+}
+
+struct TableFile {
+    table: &'static Table,
+    open: Option<Open>,
+    next: u64,
+    loose: Vec<Loose>,
+    state: TableState,
+    segments: usize,
+}
+
+/// The store of one capture.
+pub struct Store {
+    partial: PathBuf,
+    output: PathBuf,
+    sealed: Sealed,
+    tables: Vec<TableFile>,
+    /// Tables that are in the capture even if they have no row.
+    present: Vec<bool>,
+    gauge: Arc<Gauge>,
+    sync: Option<(Sender<ToSync>, std::thread::JoinHandle<()>)>,
+    finishing: Arc<AtomicBool>,
+    bytes: u64,
+}
+
+enum ToSync {
+    /// Sync a file, then give it its name.
+    Loose(File, PathBuf, PathBuf, Arc<AtomicBool>),
+    /// Sync the pack.
+    Pack(File),
+}
+
+impl Store {
+    /// Creates `OUTPUT.partial/`. `present` tells by name which tables are being recorded.
+    pub fn create(output: &Path, layout: Layout, present: impl Fn(&str) -> bool, gauge: Arc<Gauge>) -> Result<Store> {
+        let partial = partial_path(output);
+        std::fs::DirBuilder::new().mode(0o700).create(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
+        std::fs::DirBuilder::new().mode(0o700).create(partial.join(LOOSE)).context("cannot create the directory of loose segments")?;
+        let sealed = match layout {
+            Layout::File => Sealed::Pack(PackWriter::new(create(&partial.join(PACK))?)),
+            Layout::Dir => Sealed::Dir,
+        };
+        let tables: Vec<TableFile> = events::tables()
+            .map(|table| TableFile { table, open: None, next: 1, loose: Vec::new(), state: TableState::default(), segments: 0 })
+            .collect();
+        let present = tables.iter().map(|t| present(t.table.name)).collect();
+        let (to_sync, queue) = std::sync::mpsc::channel();
+        let finishing = Arc::new(AtomicBool::new(false));
+        let flag = finishing.clone();
+        let thread = std::thread::Builder::new()
+            .name("ebrec-sync".to_owned())
+            .spawn(move || sync_all(&queue, &flag))
+            .context("cannot start a thread")?;
+        Ok(Store { partial, output: output.to_owned(), sealed, tables, present, gauge, sync: Some((to_sync, thread)), finishing, bytes: 0 })
+    }
+
+    /// Works until the senders are gone. Stops at the first failure; what was sealed before stays.
+    pub fn run(&mut self, work: &Receiver<Work>) -> Result<()> {
+        let result = self.run_until_failure(work);
+        if result.is_err() {
+            self.gauge.failed.store(true, Ordering::Release);
+            // The pipeline must not block on us: take what comes and let it go.
+            while work.recv().is_ok() {}
+        }
+        result
+    }
+
+    fn run_until_failure(&mut self, work: &Receiver<Work>) -> Result<()> {
+        let mut checked = Instant::now();
+        loop {
+            match work.recv_timeout(Duration::from_millis(500)) {
+                Ok(Work::Batch(table, batch)) => self.write(table, &batch)?,
+                Ok(Work::Replace(table, batch)) => self.replace(table, &batch)?,
+                Ok(Work::Manifest(manifest)) => self.write_manifest(&manifest)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            if checked.elapsed() > Duration::from_millis(500) {
+                checked = Instant::now();
+                for table in 0..self.tables.len() {
+                    if self.tables[table].open.as_ref().is_some_and(|open| open.since.elapsed() >= SEGMENT_AGE) {
+                        self.seal(table)?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, index: usize, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let (first_ts, last_ts, sorted) = span(batch);
+        // A late record would break the order that windows rely on: it begins another segment.
+        if self.tables[index].open.as_ref().is_some_and(|open| first_ts < open.last_ts) {
+            self.seal(index)?;
+        }
+        let file = &mut self.tables[index];
+        let open = match &mut file.open {
+            Some(open) => open,
+            None => {
+                let writer = ArrowWriter::try_new(Vec::new(), file.table.schema(), Some(segment::properties(file.table)));
+                file.open.insert(Open {
+                    writer: writer.context("cannot begin a segment")?,
+                    rows: 0,
+                    since: Instant::now(),
+                    last_ts: i64::MIN,
+                })
+            }
+        };
+        if sorted || !file.table.has_ts() {
+            open.writer.write(batch)?;
+        } else {
+            open.writer.write(&segment::sort(file.table, batch)?)?;
+        }
+        open.rows += batch.num_rows();
+        open.last_ts = last_ts;
+        file.state.rows += batch.num_rows() as u64;
+        if open.rows >= SEGMENT_ROWS {
+            self.seal(index)?;
+        }
+        Ok(())
+    }
+
+    /// For tables of a few rows, which are never in the pack before the end.
+    fn replace(&mut self, index: usize, batch: &RecordBatch) -> Result<()> {
+        self.tables[index].open = None;
+        self.tables[index].state.rows = 0;
+        for loose in std::mem::take(&mut self.tables[index].loose) {
+            let path = self.loose_path(index, loose.first, loose.last);
+            // It has one of the two names, and the other thread can only change the first into the second.
+            let _ = std::fs::remove_file(path.with_extension("tmp"));
+            let _ = std::fs::remove_file(path);
+        }
+        self.write(index, batch)
+    }
+
+    /// Ends the open segment of a table and writes it.
+    fn seal(&mut self, index: usize) -> Result<()> {
+        let file = &mut self.tables[index];
+        let Some(open) = file.open.take() else { return Ok(()) };
+        let bytes = open.writer.into_inner().context("cannot end a segment")?;
+        let seq = file.next;
+        file.next += 1;
+        if bytes.len() >= PACK_BYTES {
+            return self.pack(index, seq, seq, &bytes);
+        }
+        self.write_loose(index, seq, open.rows, &bytes)?;
+        let loose = &self.tables[index].loose;
+        if loose.len() >= LOOSE_MOST && loose.iter().all(|l| l.in_place.load(Ordering::Acquire)) {
+            self.merge_loose(index)?;
+        }
+        Ok(())
+    }
+
+    fn pack(&mut self, index: usize, first: u64, last: u64, bytes: &[u8]) -> Result<()> {
+        let file = &mut self.tables[index];
+        let name = format!("{}/{first:06}-{last:06}.parquet", file.table.name);
+        match &mut self.sealed {
+            Sealed::Pack(pack) => {
+                pack.append(&name, bytes).with_context(|| format!("cannot write {}", self.partial.join(PACK).display()))?;
+                if let (Some((sync, _)), Ok(handle)) = (&self.sync, pack.handle()) {
+                    let _ = sync.send(ToSync::Pack(handle));
+                }
+            }
+            Sealed::Dir => {
+                let path = self.partial.join(&name);
+                if let Some(directory) = path.parent() {
+                    std::fs::DirBuilder::new().mode(0o700).recursive(true).create(directory)?;
+                }
+                let temporary = path.with_extension("tmp");
+                create(&temporary)?
+                    .write_all(bytes)
+                    .and_then(|()| std::fs::rename(&temporary, &path))
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+            }
+        }
+        file.state.bytes += bytes.len() as u64;
+        file.segments += 1;
+        self.add_bytes(bytes.len() as u64);
+        Ok(())
+    }
+
+    fn add_bytes(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.gauge.bytes.store(self.bytes, Ordering::Relaxed);
+    }
+
+    fn loose_path(&self, index: usize, first: u64, last: u64) -> PathBuf {
+        self.partial.join(LOOSE).join(format!("{}.{first:06}-{last:06}.parquet", self.tables[index].table.name))
+    }
+
+    fn write_loose(&mut self, index: usize, seq: u64, rows: usize, bytes: &[u8]) -> Result<()> {
+        let path = self.loose_path(index, seq, seq);
+        let temporary = path.with_extension("tmp");
+        let mut file = create(&temporary)?;
+        file.write_all(bytes).with_context(|| format!("cannot write {}", temporary.display()))?;
+        let in_place = Arc::new(AtomicBool::new(false));
+        if let Some((sync, _)) = &self.sync {
+            let _ = sync.send(ToSync::Loose(file, temporary, path, in_place.clone()));
+        }
+        self.tables[index].loose.push(Loose { first: seq, last: seq, rows, in_place });
+        self.add_bytes(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Makes one segment of a table's loose ones: in the pack if it is large enough, or else loose again.
+    fn merge_loose(&mut self, index: usize) -> Result<()> {
+        let Some((first, last)) = self.tables[index].loose.first().zip(self.tables[index].loose.last()).map(|(f, l)| (f.first, l.last))
+        else {
+            return Ok(());
+        };
+        let bytes = self.merged(index)?;
+        let old: Vec<(u64, u64)> = self.tables[index].loose.iter().map(|l| (l.first, l.last)).collect();
+        let rows = self.tables[index].loose.iter().map(|l| l.rows).sum();
+        if bytes.len() >= PACK_BYTES || rows >= SEGMENT_ROWS / 4 {
+            self.pack(index, first, last, &bytes)?;
+            self.tables[index].loose.clear();
+        } else {
+            let path = self.loose_path(index, first, last);
+            let temporary = path.with_extension("tmp");
+            let mut file = create(&temporary)?;
+            file.write_all(&bytes)
+                .and_then(|()| std::fs::rename(&temporary, &path))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            self.tables[index].loose = vec![Loose { first, last, rows, in_place: Arc::new(AtomicBool::new(true)) }];
+        }
+        // Whoever reads in between sees the old ones covered by the new one.
+        for (first, last) in old {
+            if !self.tables[index].loose.iter().any(|l| (l.first, l.last) == (first, last)) {
+                let _ = std::fs::remove_file(self.loose_path(index, first, last));
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of a table's loose segments as one segment.
+    fn merged(&self, index: usize) -> Result<Vec<u8>> {
+        let mut batches = Vec::new();
+        for loose in &self.tables[index].loose {
+            let path = self.loose_path(index, loose.first, loose.last);
+            // Not renamed yet: it still has its temporary name.
+            let bytes = std::fs::read(&path).or_else(|_| std::fs::read(path.with_extension("tmp")));
+            batches.extend(segment::decode(bytes.with_context(|| format!("cannot read {}", path.display()))?)?);
+        }
+        segment::encode(self.tables[index].table, &batches).context("cannot merge segments")
+    }
+
+    fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let path = self.partial.join(MANIFEST);
+        let temporary = path.with_extension("tmp");
+        let mut manifest = manifest.clone();
+        manifest.tables = self.table_states();
+        let json = serde_json::to_vec_pretty(&manifest).context("cannot print the manifest")?;
+        create(&temporary)?
+            .write_all(&json)
+            .and_then(|()| std::fs::rename(&temporary, &path))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn table_states(&self) -> BTreeMap<String, TableState> {
+        self.tables
+            .iter()
+            .zip(&self.present)
+            .filter(|(_, present)| **present)
+            .map(|(t, _)| (t.table.name.to_owned(), t.state.clone()))
+            .collect()
+    }
+
+    /// Leaves the directory as it is, readable: the forced way out.
+    pub fn abandon(&mut self, manifest: &Manifest) -> Result<PathBuf> {
+        for index in 0..self.tables.len() {
+            self.seal(index)?;
+        }
+        self.write_manifest(manifest)?;
+        self.end_sync();
+        Ok(self.partial.clone())
+    }
+
+    fn end_sync(&mut self) {
+        self.finishing.store(true, Ordering::Release);
+        if let Some((sync, thread)) = self.sync.take() {
+            drop(sync);
+            let _ = thread.join();
+        }
+    }
+
+    /// Where the unfinished capture is.
+    pub fn partial(&self) -> &Path {
+        &self.partial
+    }
+
+    /// Makes the capture whole: one segment of what each table still has loose, the manifest, the final name.
+    pub fn finish(mut self, manifest: &mut Manifest) -> Result<u64> {
+        for index in 0..self.tables.len() {
+            self.seal_rest(index)?;
+        }
+        self.end_sync();
+        let mut states = self.table_states();
+        for (name, state) in &mut states {
+            state.lost = manifest.tables.get(name).map_or(0, |t| t.lost);
+        }
+        manifest.tables = states;
+        let json = serde_json::to_vec_pretty(&manifest).context("cannot print the manifest")?;
+        let size = match self.sealed {
+            Sealed::Pack(mut pack) => {
+                pack.append(MANIFEST, &json).context("cannot write the manifest")?;
+                let file = pack.finish().context("cannot end the capture")?;
+                std::fs::rename(self.partial.join(PACK), &self.output)
+                    .with_context(|| format!("cannot create {}", self.output.display()))?;
+                std::fs::remove_dir_all(&self.partial).with_context(|| format!("cannot remove {}", self.partial.display()))?;
+                file.metadata()?.len()
+            }
+            Sealed::Dir => {
+                create(&self.partial.join(MANIFEST))?.write_all(&json).context("cannot write the manifest")?;
+                std::fs::remove_dir_all(self.partial.join(LOOSE)).context("cannot remove the loose segments")?;
+                std::fs::rename(&self.partial, &self.output).with_context(|| format!("cannot create {}", self.output.display()))?;
+                self.bytes
+            }
+        };
+        if let Some(directory) = self.output.parent().filter(|d| !d.as_os_str().is_empty()) {
+            // The name must survive a power loss as the bytes do; not every file system lets a directory be synced.
+            let _ = File::open(directory).and_then(|d| d.sync_all());
+        }
+        Ok(size)
+    }
+
+    /// Everything of a table that is not in the pack yet becomes one entry of it.
+    fn seal_rest(&mut self, index: usize) -> Result<()> {
+        let file = &mut self.tables[index];
+        let open = file.open.take();
+        if file.loose.is_empty()
+            && let Some(open) = open
+        {
+            let seq = file.next;
+            file.next += 1;
+            let bytes = open.writer.into_inner().context("cannot end a segment")?;
+            return self.pack(index, seq, seq, &bytes);
+        }
+        if let Some(open) = open {
+            let seq = file.next;
+            file.next += 1;
+            let bytes = open.writer.into_inner().context("cannot end a segment")?;
+            self.write_loose(index, seq, open.rows, &bytes)?;
+        }
+        let file = &self.tables[index];
+        if let Some((first, last)) = file.loose.first().zip(file.loose.last()).map(|(f, l)| (f.first, l.last)) {
+            let bytes = self.merged(index)?;
+            self.tables[index].loose.clear();
+            return self.pack(index, first, last, &bytes);
+        }
+        if self.present[index] && file.segments == 0 {
+            let bytes = segment::encode(file.table, &[])?;
+            return self.pack(index, 0, 0, &bytes);
+        }
+        Ok(())
+    }
+}
+
+/// First and last `ts` of a batch, and whether it is in order.
+fn span(batch: &RecordBatch) -> (i64, i64, bool) {
+    match batch.column(0).as_primitive_opt::<TimestampNanosecondType>() {
+        Some(ts) if !ts.is_empty() => {
+            let values = ts.values();
+            let sorted = values.is_sorted();
+            let (first, last) = (values.iter().min().copied(), values.iter().max().copied());
+            (first.unwrap_or(i64::MIN), last.unwrap_or(i64::MIN), sorted)
+        }
+        _ => (i64::MIN, i64::MIN, true),
+    }
+}
+
+/// `NAME.ebrec.partial`.
+pub fn partial_path(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(ebrec_format::capture::PARTIAL_SUFFIX);
+    PathBuf::from(name)
+}
+
+/// Creates a file that only its owner can read: captures contain secrets.
+fn create(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("cannot create {}", path.display()))
+}
+
+/// Syncs what was written, aside from the encoding: a slow disk must not make it wait.
+fn sync_all(queue: &Receiver<ToSync>, finishing: &AtomicBool) {
+    while let Ok(item) = queue.recv() {
+        let hurry = finishing.load(Ordering::Acquire);
+        match item {
+            ToSync::Loose(file, temporary, path, in_place) => {
+                let synced = hurry || file.sync_data().is_ok();
+                if synced && std::fs::rename(&temporary, &path).is_ok() {
+                    in_place.store(true, Ordering::Release);
+                }
+            }
+            ToSync::Pack(file) if !hurry => {
+                let _ = file.sync_data();
+            }
+            ToSync::Pack(_) => {}
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! From what the user asked to what is to be done, and errors that say what to do.
+
+use crate::cli::Record;
+use anyhow::{Result, bail};
+use ebrec_format::events;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+/// An error with the line that says what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct Usage {
+    what: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Usage {
+    /// What is wrong, and what to do.
+    pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Usage {
+        Usage { what: what.into(), remedy: remedy.into() }
+    }
+}
+
+/// The probes that `--probes` names.
+pub fn probes_of(list: &[String]) -> Result<BTreeSet<String>> {
+    let mut probes = BTreeSet::new();
+    for word in list {
+        match word.as_str() {
+            "all" => probes.extend(events::PROBES.iter().map(|p| p.name.to_owned())),
+            "default" => probes.extend(events::PROBES.iter().filter(|p| p.default).map(|p| p.name.to_owned())),
+            name if events::PROBES.iter().any(|p| p.name == name) => {
+                probes.insert(name.to_owned());
+            }
+            name => {
+                let names: Vec<&str> = events::PROBES.iter().map(|p| p.name).collect();
+                bail!(Usage::new(
+                    format!("no probe is called '{name}'"),
+                    format!("the probes are: {}; or say default or all", names.join(", "))
+                ));
+            }
+        }
+    }
+    Ok(probes)
+}
+
+/// cgroups (id and depth), and what the manifest says of all filters.
+type Filters = (Vec<(u64, u32)>, BTreeMap<String, Vec<String>>);
+
+/// Checks the filters and finds the cgroups.
+pub fn filters_of(args: &Record) -> Result<Filters> {
+    let mut filters = BTreeMap::new();
+    for pid in &args.pid {
+        if !Path::new(&format!("/proc/{pid}")).exists() {
+            bail!(Usage::new(format!("there is no process {pid}"), "give the pid of a process that runs, or -- COMMAND to start one"));
+        }
+    }
+    if let Some(comm) = args.comm.iter().find(|comm| comm.is_empty() || comm.len() > 15) {
+        bail!(Usage::new(format!("'{comm}' can't be the name of a thread"), "names have 1 to 15 bytes, as `ps -o comm` prints them"));
+    }
+    if args.comm.len() > 64 || args.cgroup.len() > 4 || args.pid.len() > 1000 {
+        bail!(Usage::new("too many filters", "at most 1000 --pid, 64 --comm, 4 --cgroup"));
+    }
+    let mut cgroups = Vec::new();
+    for path in &args.cgroup {
+        cgroups.push(cgroup(path)?);
+    }
+    let mut add = |name: &str, values: Vec<String>| {
+        if !values.is_empty() {
+            filters.insert(name.to_owned(), values);
+        }
+    };
+    add("pid", args.pid.iter().map(u32::to_string).collect());
+    add("comm", args.comm.clone());
+    add("cgroup", args.cgroup.iter().map(|p| p.display().to_string()).collect());
+    add("command", args.command.iter().map(|arg| arg.to_string_lossy().into_owned()).collect());
+    Ok((cgroups, filters))
+}
+
+/// Where cgroup v2 is mounted (/proc/self/mountinfo).
+fn cgroup_mount() -> Option<PathBuf> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    text.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        right.starts_with("cgroup2 ").then(|| left.split(' ').nth(4).map(PathBuf::from)).flatten()
+    })
+}
+
+/// A cgroup's id, which is its directory's inode, and its depth below the root.
+fn cgroup(path: &Path) -> Result<(u64, u32)> {
+    let Some(mount) = cgroup_mount() else {
+        bail!(Usage::new("cgroup v2 is not mounted", "mount it (mount -t cgroup2 none /sys/fs/cgroup), or filter by --pid or --comm"));
+    };
+    let below = path.strip_prefix(&mount).unwrap_or(path);
+    let below: PathBuf = below.components().filter(|c| matches!(c, Component::Normal(_))).collect();
+    let directory = mount.join(&below);
+    match std::fs::metadata(&directory) {
+        Ok(metadata) if metadata.is_dir() => Ok((metadata.ino(), below.components().count() as u32)),
+        _ => bail!(Usage::new(
+            format!("there is no cgroup {}", directory.display()),
+            "give a path below the cgroup v2 mount, as /proc/PID/cgroup shows it"
+        )),
+    }
+}
+
+/// A failure to load, with what is missing if it is privilege.
+pub fn explain_privilege(error: anyhow::Error) -> anyhow::Error {
+    let missing = crate::check::missing_capabilities();
+    if missing.is_empty() {
+        return error;
+    }
+    anyhow::Error::new(Usage::new(
+        format!("no privilege to record: {} missing", missing.join(", ")),
+        "run it as root (sudo ebrec record …), or see what is missing with: ebrec check",
+    ))
+}

@@ -1,0 +1,93 @@
+//! `ebrec-workload`: known activity, and its ground truth as one JSON object on stdout.
+//!
+//! A test runs it while a recorder records, and compares the capture with the truth: equal, not close.
+//! So everything it does is counted where it is done, and nothing is left in flight when it prints.
+//! It needs std, libc and serde_json only, because it is also linked statically and run in small VMs.
+
+mod args;
+mod bench;
+mod child;
+mod exec;
+mod hold;
+mod net;
+mod pingpong;
+mod retransmit;
+mod reuse;
+mod sys;
+mod tcp;
+mod threads;
+mod transfer;
+
+use args::Args;
+use ebrec_tests::{Context, Result, fail};
+use serde_json::Value;
+use std::io::Write;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+ebrec-workload: known activity, and its ground truth as JSON on stdout
+
+  exec [--plain N] [--codes N] [--with-core]      children with known argv, exit codes, signals
+  threads [N]                                     N threads, created and joined
+  tcp [--repeat N] [--tx BYTES] [--rx BYTES] [--chunk BYTES] [--refused N] [--families LIST] [--settle-ms N]
+                                                  connections over loopback: families x ways to close
+  tcp-hold [--conns K]                            connections driven by lines on stdin: open, send N, close, quit
+  tcp-rr [N] [--cpu C]                            N round trips of one byte over loopback
+  tcp-retransmit [ADDR:PORT] [--timeout-ms N]     SYNs that nobody answers; without an address: a full backlog
+  pingpong [N] [--cpu C]                          two processes on one CPU, N round trips over two pipes
+  pid-reuse [--times N] [--gap-ms N]              processes that have the same pid one after the other (root)
+  syscalls [N] [--cpu C]                          N times read one byte from /dev/zero, write it to /dev/null
+  spin [SECONDS], sleep [SECONDS]                 use a CPU, or do nothing
+";
+
+type Command = fn(&Args) -> Result<Value>;
+
+/// A subcommand: name, most positional arguments, options with a value, switches, and what it does.
+type Entry = (&'static str, usize, &'static [&'static str], &'static [&'static str], Command);
+
+const COMMANDS: &[Entry] = &[
+    ("exec", 0, &["plain", "codes"], &["with-core"], exec::run),
+    ("threads", 1, &[], &[], threads::run),
+    ("tcp", 0, &["repeat", "tx", "rx", "chunk", "refused", "families", "settle-ms"], &[], tcp::run),
+    ("tcp-hold", 0, &["conns"], &[], hold::run),
+    ("tcp-rr", 1, &["cpu"], &[], bench::tcp_rr),
+    ("tcp-retransmit", 1, &["timeout-ms"], &[], retransmit::run),
+    ("pingpong", 1, &["cpu"], &[], pingpong::run),
+    ("pid-reuse", 0, &["times", "gap-ms"], &[], reuse::run),
+    ("syscalls", 1, &["cpu"], &[], bench::syscalls),
+    ("spin", 1, &[], &[], bench::spin),
+    ("sleep", 1, &[], &[], bench::sleep),
+];
+
+fn main() -> ExitCode {
+    match child::run_if_asked().map_or_else(run, |outcome| outcome.map(|never| match never {})) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("ebrec-workload: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut raw = Vec::new();
+    for word in std::env::args_os().skip(1) {
+        raw.push(word.into_string().ok().context("an argument is not UTF-8")?);
+    }
+    if raw.is_empty() || raw[0] == "--help" || raw[0] == "help" {
+        print!("{HELP}");
+        return Ok(());
+    }
+    let name = raw.remove(0);
+    let Some((_, max_words, options, switches, command)) = COMMANDS.iter().find(|entry| entry.0 == name) else {
+        return fail(format!("unknown workload '{name}'; --help lists them"));
+    };
+    let args = Args::parse(raw, *max_words, options, switches)?;
+    let start = sys::mark()?;
+    let mut truth = command(&args)?;
+    truth["workload"] = name.into();
+    truth["pid"] = sys::getpid().into();
+    truth["start"] = start;
+    truth["end"] = sys::mark()?;
+    writeln!(std::io::stdout(), "{truth}").context("print the truth")
+}

@@ -1,0 +1,180 @@
+//! Other programs read a capture: DuckDB and pandas get the same answers from the unzipped Parquet files as
+//! `ebrec analyze sql` from the capture.
+//!
+//! Needs Python with duckdb, pandas and pyarrow: in $EBREC_TEST_VENV, else in target/venv, which is made if it is missing.
+
+use ebrec_tests::{Capture, Context, Result, list, recorded, require_bpf, run, target_dir, text, workload};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Reads every table of a directory with DuckDB and pandas; prints per table and column what each of them found.
+const SCRIPT: &str = r#"
+import sys, json, pathlib, duckdb, pandas
+root, queries = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
+db = duckdb.connect()
+db.execute("SET TimeZone = 'UTC'")
+tables = {}
+for directory in sorted(p for p in root.iterdir() if p.is_dir()):
+    db.execute(f"CREATE VIEW {directory.name} AS SELECT * FROM read_parquet('{directory}/*.parquet')")
+    frame = pandas.concat([pandas.read_parquet(f, dtype_backend="pyarrow") for f in sorted(directory.glob("*.parquet"))])
+    columns = {}
+    for name, kind in db.execute(f"SELECT column_name, column_type FROM (DESCRIBE {directory.name})").fetchall():
+        column = frame[name]
+        found = {"type": kind, "duckdb": {}, "pandas": {}}
+        if kind.startswith("TIMESTAMP"):
+            low, high, count = db.execute(f"SELECT epoch_ns(min({name})::TIMESTAMP_NS), epoch_ns(max({name})::TIMESTAMP_NS), count({name}) FROM {directory.name}").fetchone()
+            found["duckdb"] = {"min": low, "max": high, "count": count}
+            values = column.dropna()
+            found["pandas"] = {"count": len(values)}
+            if len(values):
+                found["pandas"] |= {"min": values.min().value, "max": values.max().value}
+            else:
+                found["pandas"] |= {"min": None, "max": None}
+        elif kind in ("INTEGER", "BIGINT"):
+            low, high, total, count = db.execute(f"SELECT min({name}), max({name}), sum({name}::HUGEINT), count({name}) FROM {directory.name}").fetchone()
+            found["duckdb"] = {"min": low, "max": high, "sum": str(total), "count": count}
+            values = [int(v) for v in column.dropna()]
+            found["pandas"] = {"min": min(values, default=None), "max": max(values, default=None), "sum": str(sum(values)) if values else "None", "count": len(values)}
+        elif kind == "VARCHAR":
+            distinct, length, count = db.execute(f"SELECT count(DISTINCT {name}), coalesce(sum(length({name})), 0)::BIGINT, count({name}) FROM {directory.name}").fetchone()
+            found["duckdb"] = {"distinct": distinct, "length": length, "count": count}
+            values = list(column.dropna())
+            found["pandas"] = {"distinct": len(set(values)), "length": sum(map(len, values)), "count": len(values)}
+        elif kind == "BOOLEAN":
+            true, count = db.execute(f"SELECT count(*) FILTER (WHERE {name}), count({name}) FROM {directory.name}").fetchone()
+            found["duckdb"] = {"true": true, "count": count}
+            values = list(column.dropna())
+            found["pandas"] = {"true": sum(map(bool, values)), "count": len(values)}
+        elif kind == "VARCHAR[]":
+            items, count = db.execute(f"SELECT coalesce(sum(len({name})), 0)::BIGINT, count({name}) FROM {directory.name}").fetchone()
+            found["duckdb"] = {"items": items, "count": count}
+            values = [v for v in column if v is not pandas.NA and v is not None]
+            found["pandas"] = {"items": sum(map(len, values)), "count": len(values)}
+        columns[name] = found
+    tables[directory.name] = {"rows": len(frame), "columns": columns}
+answers = [db.execute(query).fetchall() for query in queries]
+print(json.dumps({"tables": tables, "answers": answers}))
+"#;
+
+/// Questions that are put to both, in SQL that both understand; the columns are in the order of their names.
+const QUESTIONS: &[&str] = &[
+    "SELECT comm AS a, count(*) AS b, sum(tx_bytes) AS c, sum(rx_bytes) AS d, max(duration_ns) AS e FROM tcp_close GROUP BY 1 ORDER BY 1",
+    "SELECT ip_version AS a, direction AS b, count(*) AS c, count(DISTINCT conn_id) AS d FROM tcp_connection GROUP BY 1, 2 ORDER BY 1, 2",
+    "SELECT c.comm AS a, count(*) AS b, sum(s.bytes) AS c, max(s.bytes) AS d FROM tcp_connection c JOIN tcp_send s USING (conn_id)
+     GROUP BY 1 ORDER BY 1",
+    "SELECT old_state AS a, new_state AS b, count(*) AS c, sum(in_old_state_ns) AS d FROM tcp_state GROUP BY 1, 2 ORDER BY 1, 2",
+    "SELECT prev_state AS a, count(*) AS b, sum(prev_ran_ns) AS c, max(next_waited_ns) AS d FROM sched_switch GROUP BY 1 ORDER BY 1",
+    "SELECT next_comm AS a, count(*) AS b, sum(next_waited_ns) AS c FROM sched_switch WHERE next_comm LIKE 'wl-%' GROUP BY 1 ORDER BY 1",
+    "SELECT count(*) AS a, sum(CAST(is_thread AS INT)) AS b, count(DISTINCT child_process_id) AS c FROM process_fork",
+    "SELECT args[1] AS a, count(*) AS b, min(ret) AS c, max(ret) AS d FROM process_exec GROUP BY 1 ORDER BY 1 NULLS LAST",
+    "SELECT exit_code AS a, signal AS b, core_dumped AS c, count(*) AS d FROM process_exit GROUP BY 1, 2, 3
+     ORDER BY 1 NULLS LAST, 2 NULLS LAST, 3",
+];
+
+/// A Python with what the script imports; `None` if there is no way to get one.
+fn python() -> Result<Option<PathBuf>> {
+    let venv = std::env::var_os("EBREC_TEST_VENV").map_or_else(|| target_dir().join("venv"), PathBuf::from);
+    let python = venv.join("bin/python");
+    let imports =
+        |python: &Path| Command::new(python).args(["-c", "import duckdb, pandas, pyarrow"]).output().is_ok_and(|ran| ran.status.success());
+    if imports(&python) {
+        return Ok(Some(python));
+    }
+    let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).output().is_ok_and(|ran| ran.status.success())
+        && Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "duckdb", "pandas", "pyarrow"])
+            .status()
+            .is_ok_and(|s| s.success());
+    if made && imports(&python) {
+        return Ok(Some(python));
+    }
+    if std::env::var("EBREC_TEST_REQUIRE_PEERS").is_ok_and(|value| value == "1") {
+        return ebrec_tests::fail("EBREC_TEST_REQUIRE_PEERS=1, but there is no Python with duckdb, pandas and pyarrow");
+    }
+    eprintln!("SKIPPED: no Python with duckdb, pandas and pyarrow");
+    Ok(None)
+}
+
+/// The analyzer's answer as rows of values, as the script prints its own.
+fn rows(capture: &Capture, query: &str) -> Result<Vec<Vec<Value>>> {
+    let ran = run(
+        ebrec_tests::Program::Analyze,
+        [capture.path().as_os_str(), "sql".as_ref(), query.as_ref(), "--output".as_ref(), "json".as_ref()],
+    )?;
+    let rows: Vec<serde_json::Map<String, Value>> = serde_json::from_str(&ran.succeeded()?.stdout).context(query)?;
+    Ok(rows.into_iter().map(|row| row.into_iter().map(|(_, value)| value).collect()).collect())
+}
+
+/// What the script asks DuckDB of a column of this type, asked in our SQL.
+fn aggregates(column: &str, kind: &str) -> Result<Vec<(&'static str, String)>> {
+    let mut wanted = match kind {
+        kind if kind.starts_with("TIMESTAMP") => {
+            vec![("min", format!("CAST(min({column}) AS BIGINT)")), ("max", format!("CAST(max({column}) AS BIGINT)"))]
+        }
+        "INTEGER" | "BIGINT" => vec![
+            ("min", format!("min({column})")),
+            ("max", format!("max({column})")),
+            // Identities are too large to be summed as BIGINT.
+            ("sum", format!("coalesce(CAST(sum(CAST({column} AS DECIMAL(38, 0))) AS VARCHAR), 'None')")),
+        ],
+        "VARCHAR" => {
+            vec![("distinct", format!("count(DISTINCT {column})")), ("length", format!("coalesce(sum(character_length({column})), 0)"))]
+        }
+        "BOOLEAN" => vec![("true", format!("count(*) FILTER (WHERE {column})"))],
+        "VARCHAR[]" => vec![("items", format!("CAST(coalesce(sum(coalesce(array_length({column}), 0)), 0) AS BIGINT)"))],
+        "DOUBLE" => return Ok(Vec::new()),
+        other => return ebrec_tests::fail(format!("{column}: DuckDB reads it as {other}, which this test does not know")),
+    };
+    wanted.push(("count", format!("count({column})")));
+    Ok(wanted)
+}
+
+#[test]
+fn duckdb_and_pandas_read_what_the_analyzer_reads() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let Some(python) = python()? else { return Ok(()) };
+    let (_, capture) = recorded(&[], || {
+        workload(&["tcp"])?;
+        workload(&["exec", "--codes", "20"])?;
+        workload(&["threads"])?;
+        workload(&["pingpong", "20000"])
+    })?;
+    let dir = capture.dir().join("unzipped");
+    let unzip = Command::new("unzip").arg("-q").arg(capture.path()).arg("-d").arg(&dir).status().context("run unzip")?;
+    assert!(unzip.success());
+    let ran =
+        Command::new(&python).args(["-c", SCRIPT]).arg(&dir).arg(serde_json::json!(QUESTIONS).to_string()).output().context("python")?;
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let found: Value = serde_json::from_slice(&ran.stdout).context("what python found")?;
+
+    let tables = found["tables"].as_object().context("tables")?;
+    for (table, of_table) in tables {
+        let columns = of_table["columns"].as_object().context("columns")?;
+        let mut wanted = vec!["count(*) AS \"rows\"".to_owned()];
+        for (column, found) in columns {
+            assert_eq!(found["duckdb"], found["pandas"], "{table}.{column}");
+            for (what, expression) in aggregates(column, text(&found["type"])?)? {
+                wanted.push(format!("{expression} AS \"{column}.{what}\""));
+            }
+        }
+        let ours = capture.row(&format!("SELECT {} FROM {table}", wanted.join(", ")))?;
+        assert_eq!(ours["rows"], of_table["rows"], "{table}");
+        for (column, found) in columns {
+            for (what, theirs) in found["duckdb"].as_object().context("what DuckDB found")? {
+                assert_eq!(ours[format!("{column}.{what}")], *theirs, "{what} of {table}.{column}: {found}");
+            }
+        }
+    }
+    // Every table is there, also the empty ones.
+    assert!(tables.len() >= 20, "{:?}", tables.keys());
+
+    let answers = list(&found["answers"])?;
+    assert_eq!(answers.len(), QUESTIONS.len());
+    for (question, theirs) in QUESTIONS.iter().zip(answers) {
+        let ours = rows(&capture, question)?;
+        assert!(!ours.is_empty(), "{question}");
+        assert_eq!(serde_json::json!(ours), *theirs, "{question}");
+    }
+    Ok(())
+}

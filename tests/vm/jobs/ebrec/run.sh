@@ -1,0 +1,124 @@
+#!/bin/busybox sh
+# Records known activity, once per way to attach, beside peers. Leaves a directory per recording in $OUT: the capture, what the
+# recorder said, and the workloads' truth (*.json). Judged outside, by tests/tests/kernels.
+# The test puts the static ebrec-record and ebrec-workload beside this file. Runs on a host as well (OUT=dir sh run.sh).
+OUT=${OUT:-/out}
+JOB=$(pwd)
+NFT=/tools/bin/nft
+PEERS="tcplife tcpconnect tcptracer tcptop"
+TCP="tcp --settle-ms 250"
+
+die() { echo "$*"; exit 1; }
+# until_true <command..>: up to 60 s.
+until_true() {
+  i=0
+  until "$@"; do
+    i=$((i + 1))
+    [ $i -lt 600 ] || die "waited in vain for: $*"
+    sleep 0.1
+  done
+}
+says() { grep -q "$1" "$2" 2>/dev/null; }
+# truth <name> <workload..>
+truth() {
+  name=$1
+  shift
+  "$JOB/ebrec-workload" "$@" >"$dir/$name.json" 2>"$dir/$name.err" || die "$*: $(cat "$dir/$name.err")"
+}
+
+# start <name> <options..>: returns when all hooks are attached.
+start() {
+  dir=$OUT/$1
+  shift
+  mkdir -p "$dir"
+  "$JOB/ebrec-record" -o "$dir/a.ebrec" --duration 5m "$@" >"$dir/record.log" 2>&1 &
+  recorder=$!
+  until_true eval 'says "^ebrec-record: recording" "$dir/record.log" || ! kill -0 $recorder 2>/dev/null'
+}
+stop() {
+  kill -INT "$recorder"
+  wait "$recorder" || die "the recorder failed: $(cat "$dir/record.log")"
+}
+
+# Connections that drop every 20th packet with data on its way in, and what the kernel says that cost.
+lossy() {
+  [ -x $NFT ] || return 0
+  cat >/tmp/nft <<'RULES'
+table inet lossy {
+  chain input {
+    type filter hook input priority 0
+    meta l4proto tcp meta length > 1000 numgen inc mod 20 7 counter drop
+  }
+}
+RULES
+  $NFT -f /tmp/nft || die "nft"
+  sent_again >"$dir/lossy.before"
+  truth lossy tcp --families v4 --tx 200000 --rx 300000 --refused 0
+  sent_again >"$dir/lossy.after"
+  $NFT delete table inet lossy
+}
+sent_again() { awk '/^Tcp:/ && ++n == 2 { print $13 }' /proc/net/snmp; }
+
+attached() {
+  for pid in $peers; do
+    # shellcheck disable=SC2010 # the names are numbers, the targets are wanted
+    ls -l "/proc/$pid/fd" 2>/dev/null | grep -qE 'bpf.link|perf_event' || return 1
+  done
+}
+peers=
+if [ -d /tools/bin ]; then
+  mkdir -p "$OUT/peers"
+  for peer in $PEERS; do
+    case $peer in tcptop) args="-C -r 1000 1 1000" ;; tcptracer) args=-t ;; *) args= ;; esac
+    # shellcheck disable=SC2086 # a list
+    stdbuf -oL "/tools/bin/$peer" $args >"$OUT/peers/$peer.out" 2>"$OUT/peers/$peer.err" &
+    peers="$peers $!"
+  done
+fi
+
+# Connections from before the window, still open after it.
+mkdir -p "$OUT/default"
+mkfifo "$OUT/hold"
+"$JOB/ebrec-workload" tcp-hold <"$OUT/hold" >"$OUT/default/hold.json" 2>"$OUT/hold.said" &
+exec 3>"$OUT/hold"
+rm "$OUT/hold"
+until_true says ready "$OUT/hold.said"
+echo send 5000 >&3
+until_true says "done send 5000" "$OUT/hold.said"
+until_true attached
+sleep 1 # from the first link to the last
+
+start default
+truth retransmit tcp-retransmit --timeout-ms 3500 &
+retransmit=$!
+truth exec exec --codes 8
+truth threads threads
+truth pingpong pingpong 300
+truth reuse pid-reuse --times 3
+truth tcp $TCP
+echo send 7000 >&3
+until_true says "done send 7000" "$OUT/hold.said"
+sleep 1.5 # the interval of tcptop
+# shellcheck disable=SC2086 # a list
+[ -z "$peers" ] || kill $peers
+wait $retransmit || exit 1
+lossy
+stop
+echo quit >&3
+exec 3>&-
+until_true says "done quit" "$OUT/hold.said"
+
+# The other ways to attach.
+start sys_exit --probes process,tcp --mechanism sys_exit
+truth exec exec --codes 2
+truth tcp $TCP
+stop
+start kprobe --probes tcp --mechanism kprobe
+truth tcp $TCP
+stop
+start fexit --probes process,tcp --mechanism fexit
+truth exec exec --codes 2
+truth tcp $TCP
+stop
+uname -r >"$OUT/release"
+rm -f "$OUT/hold.said"

@@ -1,0 +1,1 @@
+../smoke/peers.sh
