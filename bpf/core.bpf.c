@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* What recording itself needs: who the recorder is, and which processes the filters follow. */
-#include "ebrec.h"
+#include "syscalls.h"
 
 /* Runs before anything is attached. It tells the recorder's own pid as the kernel numbers it, whatever pid namespace the
  * recorder is in, and finds the processes that --pid names, with the descendants that they have by then. */
@@ -45,5 +45,38 @@ int BPF_PROG(core__follow_fork__tp_btf, struct task_struct *parent, struct task_
 		put_task(&task, child);
 		want(&task);
 	}
+	return 0;
+}
+
+/* The handlers of system calls that the probes declare with ON_SYS_EXIT. */
+#define HANDLERS(X)             \
+	X(process__exec_failed) \
+	X(tcp__accept)
+
+/* Every system call of the host pays for these two, whatever it is: look at the number first. The recorder loads the first if
+ * some handler is wanted, the second if one of these wants to know when calls began. */
+SEC("?tp_btf/sys_exit")
+int BPF_PROG(core__syscalls__tp_btf__exit, struct pt_regs *regs, long ret)
+{
+	long nr = syscall_nr_of(regs);
+	__u32 wanting = syscall_handlers_of(nr);
+	__u64 entered;
+
+	if (!wanting || is_compat_call())
+		return 0;
+	entered = wanting & SYSCALL_TIMED ? syscall_entered(nr) : 0;
+#define CALL(name)                                \
+	if (name##__bit && wanting & name##__bit) \
+		name##__handle(regs, nr, ret, entered);
+	HANDLERS(CALL)
+#undef CALL
+	return 0;
+}
+
+SEC("?tp_btf/sys_enter")
+int BPF_PROG(core__syscalls__tp_btf__enter, struct pt_regs *regs, long nr)
+{
+	if (syscall_handlers_of(nr) & SYSCALL_TIMED && !is_compat_call())
+		syscall_enter(nr);
 	return 0;
 }

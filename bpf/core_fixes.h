@@ -29,6 +29,8 @@ struct task_struct___cpu {
 
 struct thread_info {
 	__u32 cpu;
+	__u32 status; /* x86 */
+	unsigned long flags;
 } __attribute__((preserve_access_index));
 
 struct task_struct___thread_info {
@@ -48,6 +50,8 @@ static __always_inline __u32 task_cpu_of(struct task_struct *task)
 /* Where the number of a system call is kept differs by architecture, not by kernel. */
 #if defined(__TARGET_ARCH_arm64)
 struct pt_regs___arm64 {
+	__u64 regs[31];
+	__u64 orig_x0;
 	__s32 syscallno;
 } __attribute__((preserve_access_index));
 #endif
@@ -107,5 +111,27 @@ enum bpf_map_type___ebrec {
 
 #define has_current_task_btf() bpf_core_enum_value_exists(enum bpf_func_id___ebrec, BPF_FUNC_get_current_task_btf___ebrec)
 #define has_task_storage() bpf_core_enum_value_exists(enum bpf_map_type___ebrec, BPF_MAP_TYPE_TASK_STORAGE___ebrec)
+
+/* Whether the system call that ends is one of another ABI (32 bits on a 64-bit kernel), whose numbers mean other calls:
+ * TS_COMPAT of arch/x86/include/asm/thread_info.h, TIF_32BIT of arch/arm64/include/asm/thread_info.h. */
+static __always_inline bool is_compat_call(void)
+{
+	struct task_struct___thread_info *task;
+
+	if (has_current_task_btf()) {
+		task = (void *)bpf_get_current_task_btf();
+#if defined(__TARGET_ARCH_x86)
+		return task->thread_info.status & 2;
+#elif defined(__TARGET_ARCH_arm64)
+		return task->thread_info.flags & (1UL << 22);
+#endif
+	}
+	task = (void *)bpf_get_current_task();
+#if defined(__TARGET_ARCH_x86)
+	return BPF_CORE_READ(task, thread_info.status) & 2;
+#elif defined(__TARGET_ARCH_arm64)
+	return BPF_CORE_READ(task, thread_info.flags) & (1UL << 22);
+#endif
+}
 
 #endif

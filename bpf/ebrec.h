@@ -8,7 +8,8 @@
  * and that name is all the recorder knows of it. Per hook it takes the first mechanism, in the order of the file, whose target
  * the running kernel has, with N arguments if the name says so, and which loads and attaches. The programs that differ in PART
  * belong together; a part whose target the kernel lacks is left out, unless it is the first. The mechanisms:
- * tp_btf, fexit, fentry, kprobe, sys_exit (a tp_btf on every system call's end: costs all of them, so it comes last), and
+ * tp_btf, fexit, fentry, kprobe, sys_exit (a handler that is called at the end of some system calls, see syscalls.h; it costs all
+ * calls of the host something, so it comes last), and
  * iter_before, iter_start, iter_end: iterators that are run once before anything is attached, when all is attached, and at the
  * end; what they print are records like any other.
  */
@@ -22,6 +23,10 @@
 #include <bpf/bpf_tracing.h>
 #include "core_fixes.h"
 #include "events.h"
+
+/* Names the tables that a hook feeds, separated by spaces, if it isn't all of its probe's: where the hook is missing, only answers
+ * from these are touched. */
+#define FEEDS(hook, tables) const volatile char hook##__feeds[] = tables
 
 /* Knobs, set by the recorder before loading; it finds them by name. */
 

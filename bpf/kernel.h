@@ -128,7 +128,7 @@ struct linux_binprm {
 };
 
 struct pt_regs {
-	unsigned long di, si, dx, r10, r8, ax, orig_ax;
+	unsigned long di, si, dx, r10, r8, r9, ax, orig_ax;
 };
 
 struct ns_common {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* Life of processes and threads. */
-#include "ebrec.h"
+#include "syscalls.h"
 
 SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(process__fork__tp_btf, struct task_struct *parent, struct task_struct *child)
@@ -134,12 +134,8 @@ static __always_inline int on_exec_failed(const char *user_filename, const char 
 
 #if defined(__TARGET_ARCH_x86)
 #define SYSCALL(name) "__x64_sys_" name
-#define NR_EXECVE 59
-#define NR_EXECVEAT 322
 #elif defined(__TARGET_ARCH_arm64)
 #define SYSCALL(name) "__arm64_sys_" name
-#define NR_EXECVE 221
-#define NR_EXECVEAT 281
 #endif
 
 SEC("?fexit/" SYSCALL("execve"))
@@ -154,19 +150,13 @@ int BPF_PROG(process__exec_failed__fexit__execveat, struct pt_regs *regs, long r
 	return on_exec_failed((void *)PT_REGS_PARM2_CORE_SYSCALL(regs), (void *)PT_REGS_PARM3_CORE_SYSCALL(regs), ret);
 }
 
-SEC("?tp_btf/sys_exit")
-int BPF_PROG(process__exec_failed__sys_exit, struct pt_regs *regs, long ret)
+ON_SYS_EXIT(process__exec_failed, UNTIMED, NR_EXECVE, NR_EXECVEAT)
 {
-	long nr;
+	bool at = nr == NR_EXECVEAT;
+	unsigned long filename = at ? syscall_arg(regs, 2) : syscall_arg(regs, 1);
+	unsigned long argv = at ? syscall_arg(regs, 3) : syscall_arg(regs, 2);
 
-	if (ret >= 0)
-		return 0;
-	nr = syscall_nr_of(regs);
-	if (nr == NR_EXECVE)
-		return on_exec_failed((void *)PT_REGS_PARM1_CORE_SYSCALL(regs), (void *)PT_REGS_PARM2_CORE_SYSCALL(regs), ret);
-	if (nr == NR_EXECVEAT)
-		return on_exec_failed((void *)PT_REGS_PARM2_CORE_SYSCALL(regs), (void *)PT_REGS_PARM3_CORE_SYSCALL(regs), ret);
-	return 0;
+	return on_exec_failed((void *)filename, (void *)argv, ret);
 }
 
 /* Processes whose end was reported. Where the kernel doesn't tell which task is the last, two that end at the same time

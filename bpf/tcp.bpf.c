@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* TCP connections. */
-#include "ebrec.h"
+#include "syscalls.h"
 
 /* What is remembered of a connection: all that can't be asked of the socket later. */
 struct conn {
@@ -344,14 +344,6 @@ int BPF_KRETPROBE(tcp__accept__kprobe, struct sock *sk)
 	return on_accept(sk);
 }
 
-#if defined(__TARGET_ARCH_x86)
-#define NR_ACCEPT 43
-#define NR_ACCEPT4 288
-#elif defined(__TARGET_ARCH_arm64)
-#define NR_ACCEPT 202
-#define NR_ACCEPT4 242
-#endif
-
 static __always_inline struct sock *sock_of_file(struct file *file)
 {
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
@@ -365,14 +357,12 @@ static __always_inline struct sock *sock_of_file(struct file *file)
 
 /* Without a function to hook, the new connection is behind the file descriptor that accept returned.
  * An accept by io_uring isn't a system call: its connection gets its owner when it is first used. */
-SEC("?tp_btf/sys_exit")
-int BPF_PROG(tcp__accept__sys_exit, struct pt_regs *regs, long ret)
+ON_SYS_EXIT(tcp__accept, UNTIMED, NR_ACCEPT, NR_ACCEPT4)
 {
 	struct task_struct *task;
 	struct file **files, *file;
-	long nr = syscall_nr_of(regs);
 
-	if ((nr != NR_ACCEPT && nr != NR_ACCEPT4) || ret < 0)
+	if (ret < 0)
 		return 0;
 	task = (void *)bpf_get_current_task();
 	files = BPF_CORE_READ(task, files, fdt, fd);
@@ -457,6 +447,7 @@ int BPF_PROG(tcp__recv__fexit_6args, struct sock *sk, struct msghdr *msg, unsign
 }
 
 /* splice() out of a connection goes past recvmsg. */
+FEEDS(tcp__splice, "tcp_recv");
 SEC("?fexit/tcp_splice_read")
 int BPF_PROG(tcp__splice__fexit, struct socket *sock, long long *ppos, void *pipe, unsigned long len, unsigned int flags, long ret)
 {

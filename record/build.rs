@@ -11,7 +11,7 @@ fn main() -> Result<(), String> {
     let arch = match env("CARGO_CFG_TARGET_ARCH")?.as_str() {
         "x86_64" => "x86",
         "aarch64" => "arm64",
-        other => return Err(format!("no BPF register names for {other}: add them in bpf/process.bpf.c and bpf/tcp.bpf.c")),
+        other => return Err(format!("no system call numbers for {other}: add them in bpf/syscalls.h")),
     };
     println!("cargo:rerun-if-changed={}", bpf.display());
     println!("cargo:rerun-if-env-changed=CLANG");
@@ -21,7 +21,8 @@ fn main() -> Result<(), String> {
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.ends_with(".bpf.c"))
         .collect();
-    names.sort();
+    // The core comes last: it knows what the probes declared.
+    names.sort_by_key(|name| (name == "core.bpf.c", name.clone()));
     // One unit: one set of maps and knobs, and the kernel's BTF is parsed once.
     let unit = out.join("ebrec.bpf.c");
     let mut text: String = names.iter().map(|name| format!("#include \"{name}\"\n")).collect();

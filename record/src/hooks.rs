@@ -22,6 +22,8 @@ pub struct Program {
     pub args: Option<usize>,
     /// Which of the hook's programs, if there are several; for map iterators, the map.
     pub part: Option<String>,
+    /// The tables that its hook feeds, if not all of the probe's.
+    pub feeds: Vec<String>,
 }
 
 impl Program {
@@ -43,6 +45,7 @@ impl Program {
             mechanism: mechanism.to_owned(),
             args,
             part,
+            feeds: Vec::new(),
         })
     }
 
@@ -59,6 +62,8 @@ pub struct Hook {
     pub probe: String,
     /// Its name.
     pub hook: String,
+    /// The tables that it feeds, if not all of the probe's.
+    pub feeds: Vec<String>,
     /// The programs to load, and the mechanism they share; or why there are none.
     pub choice: Result<(String, Vec<Program>), String>,
 }
@@ -80,7 +85,7 @@ pub fn choose(
         }
         let of_hook: Vec<&Program> = programs.iter().filter(|p| p.probe == first.probe && p.hook == first.hook).collect();
         let choice = choose_for(&of_hook, kernel, excluded, prefer);
-        hooks.push(Hook { probe: first.probe.clone(), hook: first.hook.clone(), choice });
+        hooks.push(Hook { probe: first.probe.clone(), hook: first.hook.clone(), feeds: first.feeds.clone(), choice });
     }
     hooks
 }

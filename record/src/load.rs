@@ -4,11 +4,22 @@ use crate::hooks::{self, Hook, Program};
 use crate::kernel::{Kernel, variable_offset};
 use anyhow::{Context, Result, bail};
 use libbpf_rs::btf::Btf;
-use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenObject, PrintLevel};
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject, PrintLevel};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Mutex;
+
+/// The mechanism of handlers of system calls (`bpf/syscalls.h`): not attached, but called by [`DISPATCHER`].
+const HANDLER: &str = "sys_exit";
+/// The program that calls the handlers.
+const DISPATCHER: &str = "core__syscalls__tp_btf__exit";
+/// The one that remembers when a call began, for handlers that want to know.
+const CALL_BEGINS: &str = "core__syscalls__tp_btf__enter";
+/// `ALL_SYSCALLS` of `bpf/syscalls.h`.
+const ALL_CALLS: u32 = u32::MAX;
+/// `SYSCALL_TIMED` of `bpf/syscalls.h`.
+const TIMED: u32 = 1 << 31;
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ebrec.bpf.o"));
 
@@ -44,6 +55,8 @@ pub struct Settings {
     pub cgroups: Vec<(u64, u32)>,
     /// Record the recorder too.
     pub include_self: bool,
+    /// Numbers of the system calls to record, if not all.
+    pub syscalls: Option<Vec<u32>>,
     /// Mechanism to prefer.
     pub prefer: Option<String>,
 }
@@ -65,8 +78,17 @@ pub struct Attached {
 /// The programs of the embedded object.
 pub fn programs() -> Result<Vec<Program>> {
     libbpf_rs::set_print(Some((PrintLevel::Info, keep_log)));
-    let open = open()?;
-    Ok(programs_of(&open))
+    let mut open = open()?;
+    let mut programs = programs_of(&open);
+    let mut knobs = Knobs::of(&mut open)?;
+    for program in &mut programs {
+        // Only hooks that feed less than their probe's tables say so.
+        if let Ok(text) = knobs.slot(&format!("{}__{}__feeds", program.probe, program.hook)) {
+            let text = String::from_utf8_lossy(text);
+            program.feeds = text.trim_end_matches('\0').split_whitespace().map(str::to_owned).collect();
+        }
+    }
+    Ok(programs)
 }
 
 fn open() -> Result<OpenObject> {
@@ -76,8 +98,8 @@ fn open() -> Result<OpenObject> {
 fn programs_of(open: &OpenObject) -> Vec<Program> {
     let parsed = open.progs().filter_map(|prog| Program::parse(&prog.name().to_string_lossy(), &prog.section().to_string_lossy()));
     let mut programs: Vec<Program> = parsed.collect();
-    // libbpf goes by section, and all `sys_exit` programs share theirs: it would come early in some hook.
-    programs.sort_by_key(|program| program.mechanism == "sys_exit");
+    // libbpf goes by section, and all handlers share theirs: it would come early in some hook.
+    programs.sort_by_key(|program| program.mechanism == HANDLER);
     programs
 }
 
@@ -92,6 +114,9 @@ pub fn load(kernel: &Kernel, settings: &Settings) -> Result<Attached> {
         let hooks = hooks::choose(&all, &probes, kernel, &excluded, settings.prefer.as_deref());
         match attempt(kernel, settings, hooks) {
             Ok(attached) => return Ok(attached),
+            Err(Failed::Program { name, reason }) if name == DISPATCHER => {
+                excluded.extend(refused_handlers(settings, &all, &excluded, &reason)?);
+            }
             Err(Failed::Program { name, reason }) if !excluded.contains_key(&name) => {
                 excluded.insert(name, reason);
             }
@@ -99,6 +124,36 @@ pub fn load(kernel: &Kernel, settings: &Settings) -> Result<Attached> {
             Err(Failed::Whole(error)) => return Err(error),
         }
     }
+}
+
+/// The handlers because of which the kernel refuses the program that calls them: each is tried alone.
+fn refused_handlers(
+    settings: &Settings,
+    programs: &[Program],
+    excluded: &BTreeMap<String, String>,
+    reason: &str,
+) -> Result<BTreeMap<String, String>> {
+    let handlers: Vec<&Program> = programs.iter().filter(|p| p.mechanism == HANDLER && !excluded.contains_key(&p.name)).collect();
+    let mut refused = BTreeMap::new();
+    for handler in &handlers {
+        let mut open = open()?;
+        for mut prog in open.progs_mut() {
+            let this = prog.name().to_str() == Some(&handler.name);
+            prog.set_autoload(this);
+        }
+        set_knobs(&mut open, settings, &[])?;
+        take_log();
+        if let Err(error) = open.load()
+            && let Failed::Program { reason, .. } = blame(&error)
+        {
+            refused.insert(handler.name.clone(), reason);
+        }
+    }
+    if refused.is_empty() {
+        // Each is accepted alone, but not together: none can be had.
+        refused.extend(handlers.iter().map(|handler| (handler.name.clone(), reason.to_owned())));
+    }
+    Ok(refused)
 }
 
 /// Why an attempt failed.
@@ -118,12 +173,19 @@ impl From<anyhow::Error> for Failed {
 fn attempt(kernel: &Kernel, settings: &Settings, hooks: Vec<Hook>) -> Result<Attached, Failed> {
     let chosen: Vec<Program> =
         hooks.iter().filter_map(|hook| hook.choice.as_ref().ok()).flat_map(|(_, programs)| programs.clone()).collect();
+    // Handlers are called by the dispatcher, which is loaded only for them.
+    let (handlers, mut chosen): (Vec<Program>, Vec<Program>) = chosen.into_iter().partition(|program| program.mechanism == HANDLER);
     let mut open = open()?;
+    let calls = set_knobs(&mut open, settings, &handlers)?;
+    chosen.retain(|program| match program.name.as_str() {
+        DISPATCHER => calls.wanted,
+        CALL_BEGINS => calls.timed,
+        _ => true,
+    });
     for mut prog in open.progs_mut() {
         let name = prog.name().to_string_lossy().into_owned();
         prog.set_autoload(chosen.iter().any(|program| program.name == name));
     }
-    set_knobs(&mut open, settings)?;
     for mut map in open.maps_mut() {
         if !kernel.has_map_type(map.map_type().into()) {
             map.set_autocreate(false).context("cannot leave out a map")?;
@@ -184,26 +246,84 @@ fn attach_reason(program: &Program, error: &libbpf_rs::Error) -> String {
     format!("{} cannot be attached: {error}", program.section.trim_start_matches('?'))
 }
 
-/// Sets the `const volatile` variables of `bpf/ebrec.h` by their names.
-fn set_knobs(open: &mut OpenObject, settings: &Settings) -> Result<()> {
-    let btf = Btf::from_raw("ebrec", OBJECT).context("the embedded object's BTF")?.context("the embedded object has no BTF")?;
-    let mut rodata = open.maps_mut().find(|map| map.name().to_string_lossy().ends_with(".rodata")).context("the object has no .rodata")?;
-    let bytes = rodata.initial_value_mut().context(".rodata has no initial value")?;
-    let mut set = |name: &str, value: &[u8]| -> Result<()> {
-        let (offset, size) = variable_offset(&btf, ".rodata", name).with_context(|| format!("no knob {name}"))?;
-        let slot = bytes.get_mut(offset..offset + size.min(value.len())).with_context(|| format!("knob {name} is out of bounds"))?;
-        slot.copy_from_slice(&value[..slot.len()]);
+/// What the handlers of system calls want.
+#[derive(Debug, Clone, Copy, Default)]
+struct Calls {
+    /// Some call is wanted.
+    wanted: bool,
+    /// Some call's beginning is.
+    timed: bool,
+}
+
+/// The `const volatile` variables of the object, by name.
+struct Knobs<'a> {
+    btf: Btf<'static>,
+    rodata: OpenMapMut<'a>,
+}
+
+impl<'a> Knobs<'a> {
+    fn of(open: &'a mut OpenObject) -> Result<Knobs<'a>> {
+        let btf = Btf::from_raw("ebrec", OBJECT).context("the embedded object's BTF")?.context("the embedded object has no BTF")?;
+        let rodata = open.maps_mut().find(|map| map.name().to_string_lossy().ends_with(".rodata")).context("the object has no .rodata")?;
+        Ok(Knobs { btf, rodata })
+    }
+
+    fn slot(&mut self, name: &str) -> Result<&mut [u8]> {
+        let (offset, size) = variable_offset(&self.btf, ".rodata", name).with_context(|| format!("no knob {name}"))?;
+        let bytes = self.rodata.initial_value_mut().context(".rodata has no initial value")?;
+        bytes.get_mut(offset..offset + size).with_context(|| format!("knob {name} is out of bounds"))
+    }
+
+    /// Sets a variable; an array may be set in part.
+    fn set(&mut self, name: &str, value: &[u8]) -> Result<()> {
+        let slot = self.slot(name)?;
+        let len = slot.len().min(value.len());
+        slot[..len].copy_from_slice(&value[..len]);
         Ok(())
-    };
-    set("ring_mask", &(settings.rings - 1).to_ne_bytes())?;
-    set("filter_process", &u32::from(!settings.pids.is_empty()).to_ne_bytes())?;
-    set("filter_comm", &u32::from(!settings.comms.is_empty()).to_ne_bytes())?;
-    set("filter_cgroup", &(settings.cgroups.len() as u32).to_ne_bytes())?;
+    }
+
+    /// An array of 32-bit numbers.
+    fn numbers(&mut self, name: &str) -> Result<Vec<u32>> {
+        let (words, _) = self.slot(name)?.as_chunks::<4>();
+        Ok(words.iter().map(|word| u32::from_ne_bytes(*word)).collect())
+    }
+}
+
+/// Sets the `const volatile` variables of `bpf/ebrec.h` and `bpf/syscalls.h` by their names.
+fn set_knobs(open: &mut OpenObject, settings: &Settings, handlers: &[Program]) -> Result<Calls> {
+    let mut knobs = Knobs::of(open)?;
+    knobs.set("ring_mask", &(settings.rings - 1).to_ne_bytes())?;
+    knobs.set("filter_process", &u32::from(!settings.pids.is_empty()).to_ne_bytes())?;
+    knobs.set("filter_comm", &u32::from(!settings.comms.is_empty()).to_ne_bytes())?;
+    knobs.set("filter_cgroup", &(settings.cgroups.len() as u32).to_ne_bytes())?;
     let ids: Vec<u8> = settings.cgroups.iter().flat_map(|(id, _)| id.to_ne_bytes()).collect();
     let levels: Vec<u8> = settings.cgroups.iter().flat_map(|(_, level)| level.to_ne_bytes()).collect();
-    set("cgroup_ids", &ids)?;
-    set("cgroup_levels", &levels)?;
-    set("include_self", &u32::from(settings.include_self).to_ne_bytes())
+    knobs.set("cgroup_ids", &ids)?;
+    knobs.set("cgroup_levels", &levels)?;
+    knobs.set("include_self", &u32::from(settings.include_self).to_ne_bytes())?;
+    set_handlers(&mut knobs, settings, handlers)
+}
+
+/// Gives each handler its bit and enters it in the table of the calls that it wants.
+fn set_handlers(knobs: &mut Knobs<'_>, settings: &Settings, handlers: &[Program]) -> Result<Calls> {
+    let mut table = knobs.numbers("syscall_handlers")?;
+    for (place, handler) in handlers.iter().enumerate() {
+        let bit = 1u32.checked_shl(place as u32).filter(|&bit| bit != TIMED).context("too many handlers of system calls")?;
+        let name = format!("{}__{}", handler.probe, handler.hook);
+        knobs.set(&format!("{name}__bit"), &bit.to_ne_bytes())?;
+        let timed = if knobs.numbers(&format!("{name}__timed"))? == [1] { TIMED } else { 0 };
+        let mut calls = knobs.numbers(&format!("{name}__calls"))?;
+        if calls == [ALL_CALLS] {
+            calls = settings.syscalls.clone().unwrap_or_else(|| (0..table.len() as u32).collect());
+        }
+        for call in calls {
+            let slot = table.get_mut(call as usize).with_context(|| format!("{name}: no system call has number {call}"))?;
+            *slot |= bit | timed;
+        }
+    }
+    let bytes: Vec<u8> = table.iter().flat_map(|bits| bits.to_ne_bytes()).collect();
+    knobs.set("syscall_handlers", &bytes)?;
+    Ok(Calls { wanted: table.iter().any(|bits| *bits != 0), timed: table.iter().any(|bits| bits & TIMED != 0) })
 }
 
 fn handle(object: &Object, name: &str) -> Result<MapHandle> {
@@ -286,5 +406,36 @@ impl Attached {
                 (ret == 0).then(|| (prog.name().to_string_lossy().into_owned(), (info.run_cnt, info.run_time_ns)))
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table's name that is misspelt would touch no answer.
+    #[test]
+    fn hooks_feed_tables_of_their_probe() -> Result<()> {
+        for program in programs()? {
+            for table in &program.feeds {
+                let probe = ebrec_format::events::probe_of(table).with_context(|| format!("{}: no table {table}", program.name))?;
+                assert_eq!(probe.name, program.probe);
+            }
+        }
+        Ok(())
+    }
+
+    /// A handler that isn't in HANDLERS of `bpf/core.bpf.c` would never be called.
+    #[test]
+    fn every_handler_is_listed() -> Result<()> {
+        let core = include_str!("../../bpf/core.bpf.c");
+        let (_, list) = core.split_once("#define HANDLERS(X)").context("no HANDLERS")?;
+        let (list, _) = list.split_once("\n\n").context("HANDLERS has no end")?;
+        let listed: BTreeSet<&str> = list.split("X(").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0)).collect();
+        let all = programs()?;
+        let declared: Vec<String> = all.iter().filter(|p| p.mechanism == HANDLER).map(|p| format!("{}__{}", p.probe, p.hook)).collect();
+        assert_eq!(listed, declared.iter().map(String::as_str).collect());
+        assert!(all.iter().any(|p| p.name == DISPATCHER) && all.iter().any(|p| p.name == CALL_BEGINS));
+        Ok(())
     }
 }

@@ -209,6 +209,7 @@ fn settings(args: &Record, probes: &BTreeSet<String>, cgroups: Vec<(u64, u32)>, 
         comms: args.comm.clone(),
         cgroups,
         include_self: args.include_self,
+        syscalls: None,
         prefer: args.mechanism.clone(),
     }
 }
@@ -258,6 +259,7 @@ fn first_manifest(
         };
         states.entry(hook.probe.clone()).or_default().hooks.push(HookState {
             hook: hook.hook.clone(),
+            tables: hook.feeds.clone(),
             mechanism,
             reason,
             ..HookState::default()

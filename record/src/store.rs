@@ -318,9 +318,7 @@ impl Store {
         for loose in &self.tables[index].loose {
             let path = self.loose_path(index, loose.first, loose.last);
             // Not renamed yet, it still has its temporary name; and between the two attempts it may get the final one.
-            let bytes = std::fs::read(&path)
-                .or_else(|_| std::fs::read(path.with_extension("tmp")))
-                .or_else(|_| std::fs::read(&path));
+            let bytes = std::fs::read(&path).or_else(|_| std::fs::read(path.with_extension("tmp"))).or_else(|_| std::fs::read(&path));
             batches.extend(segment::decode(bytes.with_context(|| format!("cannot read {}", path.display()))?)?);
         }
         segment::encode(self.tables[index].table, &batches).context("cannot merge segments")

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* System calls, seen from their end.
+ *
+ * A tracepoint sees all system calls of the host, so one program per probe would make each of them pay several times. Instead there
+ * is one pair of programs (core.bpf.c), which calls the handlers that want a call, by a table. A probe declares a handler:
+ *
+ *     ON_SYS_EXIT(open__calls, TIMED, NR_OPENAT, NR_OPENAT2)
+ *     {
+ *             ... regs, nr, ret, entered ...
+ *             return 0;
+ *     }
+ *
+ * `entered` is when the call began, ns of CLOCK_BOOTTIME; 0: before the window, or UNTIMED. The arguments still stand in the
+ * registers, syscall_arg(regs, 1) to (regs, 6); what they point to has been faulted in by the kernel's own use of it.
+ * The macro also makes the program PROBE__HOOK__sys_exit (see ebrec.h). The recorder chooses by it like by any other, but never
+ * attaches it: it loads it alone if the common program is refused, to learn whether this handler is the reason.
+ * Handlers stand in HANDLERS of core.bpf.c.
+ */
+#ifndef EBREC_SYSCALLS_H
+#define EBREC_SYSCALLS_H
+
+#include "ebrec.h"
+
+#if defined(__TARGET_ARCH_x86)
+#define NR_ACCEPT 43
+#define NR_EXECVE 59
+#define NR_ACCEPT4 288
+#define NR_EXECVEAT 322
+#elif defined(__TARGET_ARCH_arm64)
+#define NR_ACCEPT 202
+#define NR_EXECVE 221
+#define NR_ACCEPT4 242
+#define NR_EXECVEAT 281
+#endif
+
+/* Instead of numbers: all calls, or those that --syscalls names. */
+#define ALL_SYSCALLS 0xffffffff
+
+#define SYSCALLS_MAX 512 /* above the highest number of any 64-bit architecture */
+#define SYSCALL_TIMED 0x80000000
+
+/* Knob: by number, the bits of the handlers that want a call, and SYSCALL_TIMED if one of them wants its beginning. */
+const volatile __u32 syscall_handlers[SYSCALLS_MAX] = {};
+
+/* The call that a task is in, if it is one that is timed. */
+struct syscall_slot {
+	__u64 entered; /* ns of CLOCK_BOOTTIME, 0: in none */
+	__u32 nr;
+	__u32 pad;
+};
+
+/* With task storage, a slot is one or two loads away and goes with its task. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct syscall_slot);
+} syscall_slots SEC(".maps");
+
+/* Without: by tid. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, struct syscall_slot);
+} syscall_tid_slots SEC(".maps");
+
+static __always_inline __u32 syscall_handlers_of(long nr)
+{
+	return (unsigned long)nr < SYSCALLS_MAX ? syscall_handlers[nr & (SYSCALLS_MAX - 1)] : 0;
+}
+
+static __always_inline void syscall_enter(long nr)
+{
+	struct syscall_slot *slot, fresh;
+	__u32 tid;
+
+	if (has_task_storage()) {
+		slot = bpf_task_storage_get(&syscall_slots, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (slot) {
+			slot->nr = nr;
+			slot->entered = bpf_ktime_get_boot_ns();
+		}
+		return;
+	}
+	tid = bpf_get_current_pid_tgid();
+	fresh = (struct syscall_slot){.entered = bpf_ktime_get_boot_ns(), .nr = nr};
+	bpf_map_update_elem(&syscall_tid_slots, &tid, &fresh, BPF_ANY);
+}
+
+/* When the call that ends now began; the slot is free afterwards. */
+static __always_inline __u64 syscall_entered(long nr)
+{
+	struct syscall_slot *slot;
+	__u64 entered;
+
+	if (has_task_storage()) {
+		slot = bpf_task_storage_get(&syscall_slots, bpf_get_current_task_btf(), NULL, 0);
+	} else {
+		__u32 tid = bpf_get_current_pid_tgid();
+
+		slot = bpf_map_lookup_elem(&syscall_tid_slots, &tid);
+	}
+	if (!slot || slot->nr != (__u32)nr)
+		return 0;
+	entered = slot->entered;
+	slot->entered = 0;
+	return entered;
+}
+
+/* Argument N of the call; N is a constant, 1 to 6. */
+static __always_inline unsigned long syscall_arg(struct pt_regs *regs, int n)
+{
+#if defined(__TARGET_ARCH_x86)
+	return n == 1 ? regs->di : n == 2 ? regs->si : n == 3 ? regs->dx : n == 4 ? regs->r10 : n == 5 ? regs->r8 : regs->r9;
+#elif defined(__TARGET_ARCH_arm64)
+	struct pt_regs___arm64 *now = (void *)regs;
+
+	/* The first one's register has the result by now. */
+	return n == 1 ? now->orig_x0 : now->regs[n - 1];
+#endif
+}
+
+#define TIMED 1
+#define UNTIMED 0
+
+#define ON_SYS_EXIT(name, timed, calls...)                                                            \
+	const volatile __u32 name##__calls[] = {calls};                                               \
+	const volatile __u32 name##__timed = timed;                                                   \
+	/* Knob: the handler's bit, 0 if it isn't wanted. */                                          \
+	const volatile __u32 name##__bit = 0;                                                         \
+	static __noinline int name##__handle(struct pt_regs *regs, long nr, long ret, __u64 entered); \
+	SEC("?tp_btf/sys_exit")                                                                       \
+	int BPF_PROG(name##__sys_exit, struct pt_regs *regs, long ret)                                \
+	{                                                                                             \
+		return name##__handle(regs, syscall_nr_of(regs), ret, 0);                             \
+	}                                                                                             \
+	static __noinline int name##__handle(struct pt_regs *regs, long nr, long ret, __u64 entered)
+
+#endif
