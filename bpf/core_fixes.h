@@ -100,6 +100,87 @@ static __always_inline __u64 cgroup_ancestor_id(struct cgroup *cgroup, __u32 lev
 	return id;
 }
 
+/* mm_struct.rss_stat became an array of per-CPU counters in 6.2 (f1a7941243c1 "mm: convert mm's rss stats into percpu_counter"). Their
+ * central part is off by what the CPUs haven't added yet; what the kernel itself prints of a victim is that, too. */
+struct mm_rss_stat {
+	long count[4];
+} __attribute__((preserve_access_index));
+
+struct mm_struct___one_stat {
+	struct mm_rss_stat rss_stat;
+} __attribute__((preserve_access_index));
+
+struct percpu_counter {
+	__s64 count;
+} __attribute__((preserve_access_index));
+
+struct mm_struct___counters {
+	struct percpu_counter rss_stat[4];
+} __attribute__((preserve_access_index));
+
+static __always_inline __u64 mm_pages(struct mm_struct *mm, const int member)
+{
+	struct mm_struct___counters *now = (void *)mm;
+	struct mm_struct___one_stat *old = (void *)mm;
+	__s64 pages = 0;
+
+	if (bpf_core_field_exists(now->rss_stat[0].count)) {
+		barrier_var(now);
+		pages = BPF_CORE_READ(now, rss_stat[member].count);
+	} else {
+		barrier_var(old);
+		pages = BPF_CORE_READ(old, rss_stat.count[member]);
+	}
+	return pages > 0 ? pages : 0;
+}
+
+/* Why a reset was sent is told since 6.10 (b533fb9cf4f7 "rstreason: make it work in trace world"). The numbers differ between kernels; a
+ * reason is sent by its place in this list, which kind ResetReason of the format repeats. */
+#define RESET_REASONS(X)            \
+	X(NOT_SPECIFIED)            \
+	X(NO_SOCKET)                \
+	X(TCP_INVALID_ACK_SEQUENCE) \
+	X(TCP_RFC7323_PAWS)         \
+	X(TCP_TOO_OLD_ACK)          \
+	X(TCP_ACK_UNSENT_DATA)      \
+	X(TCP_FLAGS)                \
+	X(TCP_OLD_ACK)              \
+	X(TCP_ABORT_ON_DATA)        \
+	X(TCP_TIMEWAIT_SOCKET)      \
+	X(INVALID_SYN)              \
+	X(TCP_ABORT_ON_CLOSE)       \
+	X(TCP_ABORT_ON_LINGER)      \
+	X(TCP_ABORT_ON_MEMORY)      \
+	X(TCP_STATE)                \
+	X(TCP_KEEPALIVE_TIMEOUT)    \
+	X(TCP_DISCONNECT_WITH_DATA) \
+	X(MPTCP_RST_EUNSPEC)        \
+	X(MPTCP_RST_EMPTCP)         \
+	X(MPTCP_RST_ERESOURCE)      \
+	X(MPTCP_RST_EPROHIBIT)      \
+	X(MPTCP_RST_EWQ2BIG)        \
+	X(MPTCP_RST_EBADPERF)       \
+	X(MPTCP_RST_EMIDDLEBOX)     \
+	X(ERROR)
+
+#define RESET_REASON(name) SK_RST_REASON_##name,
+enum sk_rst_reason {
+	RESET_REASONS(RESET_REASON)
+	SK_RST_REASON_UNKNOWN_HERE,
+};
+#undef RESET_REASON
+
+static __always_inline __u32 reset_reason(__u32 reason)
+{
+#define RESET_REASON(name)                                                             \
+	if (bpf_core_enum_value_exists(enum sk_rst_reason, SK_RST_REASON_##name) &&    \
+	    reason == bpf_core_enum_value(enum sk_rst_reason, SK_RST_REASON_##name))   \
+		return SK_RST_REASON_##name;
+	RESET_REASONS(RESET_REASON)
+#undef RESET_REASON
+	return SK_RST_REASON_UNKNOWN_HERE;
+}
+
 /* bpf_get_current_task_btf() and task storage are of 5.11; the running kernel's own list of helpers and map types tells. */
 enum bpf_func_id___ebrec {
 	BPF_FUNC_get_current_task_btf___ebrec = 158,

@@ -44,6 +44,9 @@ const volatile __u32 cgroup_levels[4] = {};
 /* Record the recorder too. */
 const volatile __u32 include_self = 0;
 
+/* Bytes of a page. */
+const volatile __u32 page_size = 4096;
+
 /* The recorder's own process, as the kernel numbers it; set by core__self__iter_before. */
 __u32 self_tgid = 0;
 

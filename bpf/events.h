@@ -54,8 +54,14 @@ enum ebrec_table {
 	EBREC_TCP_SEND = 11,
 	EBREC_TCP_RECV = 12,
 	EBREC_TCP_RETRANSMIT = 13,
-	EBREC_TCP_SOCKET = 14,
-	EBREC_TABLES = 23,
+	EBREC_TCP_RESET = 14,
+	EBREC_TCP_RTT = 15,
+	EBREC_TCP_SOCKET = 16,
+	EBREC_SIGNAL = 17,
+	EBREC_OOM_KILL = 18,
+	EBREC_HARDIRQ = 19,
+	EBREC_SOFTIRQ = 20,
+	EBREC_TABLES = 29,
 };
 
 _Static_assert(__builtin_offsetof(struct ebrec_task, start) == 0, "ebrec_task.start");
@@ -296,6 +302,44 @@ _Static_assert(__builtin_offsetof(struct ebrec_tcp_retransmit, state) == 96, "eb
 _Static_assert(__builtin_offsetof(struct ebrec_tcp_retransmit, kind) == 100, "ebrec_tcp_retransmit.kind");
 _Static_assert(sizeof(struct ebrec_tcp_retransmit) == 104, "ebrec_tcp_retransmit");
 
+/* A reset was sent or received. A reset that answers a segment without a socket has no connection: only the ends, seen from here. Of a reset that comes for a connection which isn't established yet on the listening side the kernel doesn't tell. */
+struct ebrec_tcp_reset {
+	struct ebrec_conn_head head; /* Connection. */
+	struct ebrec_endpoints ends; /* Both ends. */
+	__u32 way; /* Whether it was sent or received. */
+	__u32 state; /* State of the connection. Null: there is none. */
+	__u32 reason; /* Why it was sent, as the kernel names it (include/net/rstreason.h). Null: received, or the kernel doesn't tell (before 6.10). */
+	__u32 pad; /* Padding. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_reset, head) == 0, "ebrec_tcp_reset.head");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_reset, ends) == 56, "ebrec_tcp_reset.ends");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_reset, way) == 96, "ebrec_tcp_reset.way");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_reset, state) == 100, "ebrec_tcp_reset.state");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_reset, reason) == 104, "ebrec_tcp_reset.reason");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_reset, pad) == 108, "ebrec_tcp_reset.pad");
+_Static_assert(sizeof(struct ebrec_tcp_reset) == 112, "ebrec_tcp_reset");
+
+/* What TCP knew of an established connection's path when a segment arrived; at most one sample per connection in 100 ms, where `tcprtt` counts every segment: its histogram weighs connections by their segments, this one by their time. */
+struct ebrec_tcp_rtt {
+	struct ebrec_conn_head head; /* Connection. */
+	__u64 srtt_ns; /* Smoothed round-trip time (RFC 6298). */
+	__u64 mdev_ns; /* Smoothed deviation from it. */
+	__u64 min_rtt_ns; /* Shortest round trip in the last minutes (net.ipv4.tcp_min_rtt_wlen). Null: none measured. */
+	__u32 snd_cwnd; /* Congestion window, segments. */
+	__u32 ssthresh; /* Slow-start threshold, segments; 2147483647 as long as there was no congestion. */
+	__u32 in_flight; /* Segments on their way. */
+	__u32 unacked_bytes; /* Bytes that were sent and not acknowledged. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_rtt, head) == 0, "ebrec_tcp_rtt.head");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_rtt, srtt_ns) == 56, "ebrec_tcp_rtt.srtt_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_rtt, mdev_ns) == 64, "ebrec_tcp_rtt.mdev_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_rtt, min_rtt_ns) == 72, "ebrec_tcp_rtt.min_rtt_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_rtt, snd_cwnd) == 80, "ebrec_tcp_rtt.snd_cwnd");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_rtt, ssthresh) == 84, "ebrec_tcp_rtt.ssthresh");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_rtt, in_flight) == 88, "ebrec_tcp_rtt.in_flight");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_rtt, unacked_bytes) == 92, "ebrec_tcp_rtt.unacked_bytes");
+_Static_assert(sizeof(struct ebrec_tcp_rtt) == 96, "ebrec_tcp_rtt");
+
 /* A TCP socket that existed at the start of the window, listening ones included. */
 struct ebrec_tcp_socket {
 	struct ebrec_conn_head head; /* Connection. */
@@ -312,5 +356,101 @@ _Static_assert(__builtin_offsetof(struct ebrec_tcp_socket, rx_bytes) == 104, "eb
 _Static_assert(__builtin_offsetof(struct ebrec_tcp_socket, state) == 112, "ebrec_tcp_socket.state");
 _Static_assert(__builtin_offsetof(struct ebrec_tcp_socket, pad) == 116, "ebrec_tcp_socket.pad");
 _Static_assert(sizeof(struct ebrec_tcp_socket) == 120, "ebrec_tcp_socket");
+
+/* A signal was sent, by a task or by the kernel on behalf of whichever task ran. The acting task is the sender; `code` tells whether it meant it: `SI_USER`, `SI_TKILL` and `SI_QUEUE` come from system calls of the sender, `SI_KERNEL` and the codes of faults, children and timers from the kernel. Filters let through what a wanted task sends or gets. */
+struct ebrec_signal {
+	struct ebrec_head head; /* The sender; for signals of the kernel the task that ran, be it the target itself (a fault), the child that ended, or any that a timer interrupted. */
+	struct ebrec_task target; /* The task that gets it; of a process, one of its threads. */
+	__u32 signal; /* Number of the signal. */
+	__u32 name; /* Name of the signal. */
+	__u32 code; /* Why it was sent (si_code in sigaction(2)). */
+	__u32 result; /* What became of it. */
+	__u32 is_group; /* Whether it is for the whole process, not one thread. */
+	__u32 pad; /* Padding. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_signal, head) == 0, "ebrec_signal.head");
+_Static_assert(__builtin_offsetof(struct ebrec_signal, target) == 48, "ebrec_signal.target");
+_Static_assert(__builtin_offsetof(struct ebrec_signal, signal) == 80, "ebrec_signal.signal");
+_Static_assert(__builtin_offsetof(struct ebrec_signal, name) == 84, "ebrec_signal.name");
+_Static_assert(__builtin_offsetof(struct ebrec_signal, code) == 88, "ebrec_signal.code");
+_Static_assert(__builtin_offsetof(struct ebrec_signal, result) == 92, "ebrec_signal.result");
+_Static_assert(__builtin_offsetof(struct ebrec_signal, is_group) == 96, "ebrec_signal.is_group");
+_Static_assert(__builtin_offsetof(struct ebrec_signal, pad) == 100, "ebrec_signal.pad");
+_Static_assert(sizeof(struct ebrec_signal) == 104, "ebrec_signal");
+
+/* The kernel chose a process to kill because memory ran out. The acting task is the one whose allocation failed. */
+struct ebrec_oom_kill {
+	struct ebrec_head head; /* The task that needed memory. */
+	struct ebrec_task victim; /* The victim. */
+	__u64 total_vm_bytes; /* Virtual memory of the victim (VmSize). */
+	__u64 anon_rss_bytes; /* Its anonymous memory in RAM (RssAnon). */
+	__u64 file_rss_bytes; /* Its file pages in RAM (RssFile). */
+	__u64 shmem_rss_bytes; /* Its shared memory in RAM (RssShmem). */
+	__u64 victim_cgroup_id; /* cgroup v2 of the victim. */
+	__u64 limit_cgroup_id; /* cgroup whose limit was hit; in the hierarchy of the memory controller, which on cgroup v1 is its own. Null: not a cgroup's limit, or not visible on this kernel. */
+	__u64 allowed_bytes; /* Memory that the search was about: the host's, the nodes', or the limit of the cgroup. Null: not visible on this kernel. */
+	__u32 constraint; /* What ran out. Null: not visible on this kernel. */
+	__s32 oom_score_adj; /* oom_score_adj of the victim, -1000 to 1000. */
+	__u32 victim_uid; /* Effective user of the victim. */
+	__u32 pad; /* Padding. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_oom_kill, head) == 0, "ebrec_oom_kill.head");
+_Static_assert(__builtin_offsetof(struct ebrec_oom_kill, victim) == 48, "ebrec_oom_kill.victim");
+_Static_assert(__builtin_offsetof(struct ebrec_oom_kill, total_vm_bytes) == 80, "ebrec_oom_kill.total_vm_bytes");
+_Static_assert(__builtin_offsetof(struct ebrec_oom_kill, anon_rss_bytes) == 88, "ebrec_oom_kill.anon_rss_bytes");
+_Static_assert(__builtin_offsetof(struct ebrec_oom_kill, file_rss_bytes) == 96, "ebrec_oom_kill.file_rss_bytes");
+_Static_assert(__builtin_offsetof(struct ebrec_oom_kill, shmem_rss_bytes) == 104, "ebrec_oom_kill.shmem_rss_bytes");
+_Static_assert(__builtin_offsetof(struct ebrec_oom_kill, victim_cgroup_id) == 112, "ebrec_oom_kill.victim_cgroup_id");
+_Static_assert(__builtin_offsetof(struct ebrec_oom_kill, limit_cgroup_id) == 120, "ebrec_oom_kill.limit_cgroup_id");
+_Static_assert(__builtin_offsetof(struct ebrec_oom_kill, allowed_bytes) == 128, "ebrec_oom_kill.allowed_bytes");
+_Static_assert(__builtin_offsetof(struct ebrec_oom_kill, constraint) == 136, "ebrec_oom_kill.constraint");
+_Static_assert(__builtin_offsetof(struct ebrec_oom_kill, oom_score_adj) == 140, "ebrec_oom_kill.oom_score_adj");
+_Static_assert(__builtin_offsetof(struct ebrec_oom_kill, victim_uid) == 144, "ebrec_oom_kill.victim_uid");
+_Static_assert(__builtin_offsetof(struct ebrec_oom_kill, pad) == 148, "ebrec_oom_kill.pad");
+_Static_assert(sizeof(struct ebrec_oom_kill) == 152, "ebrec_oom_kill");
+
+/* Handlers of a hardware interrupt on one CPU in 100 ms: one row for each power of two that their lengths fall into. What the kernel serves without a handler (local timer, IPIs) is not in it, as in `hardirqs`. */
+struct ebrec_hardirq {
+	struct ebrec_head head; /* When the last of them ended. */
+	__u64 since_ts; /* When the first of the interval, of any length, began. */
+	__u64 total_ns; /* Time that these took in all. */
+	__u64 max_ns; /* Time that the longest of them took. */
+	__u64 count; /* How many. */
+	__u64 at_least_ns; /* Each took at least this long, a power of two, and less than double; the largest, 2^29, is open. */
+	__u32 irq; /* Number of the interrupt, as in /proc/interrupts. */
+	__u32 pad; /* Padding. */
+	char name[32]; /* Name of the handler, as in /proc/interrupts. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_hardirq, head) == 0, "ebrec_hardirq.head");
+_Static_assert(__builtin_offsetof(struct ebrec_hardirq, since_ts) == 48, "ebrec_hardirq.since_ts");
+_Static_assert(__builtin_offsetof(struct ebrec_hardirq, total_ns) == 56, "ebrec_hardirq.total_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_hardirq, max_ns) == 64, "ebrec_hardirq.max_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_hardirq, count) == 72, "ebrec_hardirq.count");
+_Static_assert(__builtin_offsetof(struct ebrec_hardirq, at_least_ns) == 80, "ebrec_hardirq.at_least_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_hardirq, irq) == 88, "ebrec_hardirq.irq");
+_Static_assert(__builtin_offsetof(struct ebrec_hardirq, pad) == 92, "ebrec_hardirq.pad");
+_Static_assert(__builtin_offsetof(struct ebrec_hardirq, name) == 96, "ebrec_hardirq.name");
+_Static_assert(sizeof(struct ebrec_hardirq) == 128, "ebrec_hardirq");
+
+/* Runs of a soft interrupt on one CPU in 100 ms: one row for each power of two that their lengths fall into. Time includes the hardware interrupts that came in between. */
+struct ebrec_softirq {
+	struct ebrec_head head; /* When the last of them ended. */
+	__u64 since_ts; /* When the first of the interval, of any length, began. */
+	__u64 total_ns; /* Time that these took in all. */
+	__u64 max_ns; /* Time that the longest of them took. */
+	__u64 count; /* How many. */
+	__u64 at_least_ns; /* Each took at least this long, a power of two, and less than double; the largest, 2^29, is open. */
+	__u32 vector; /* The soft interrupt, as `softirqs` names it. */
+	__u32 pad; /* Padding. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_softirq, head) == 0, "ebrec_softirq.head");
+_Static_assert(__builtin_offsetof(struct ebrec_softirq, since_ts) == 48, "ebrec_softirq.since_ts");
+_Static_assert(__builtin_offsetof(struct ebrec_softirq, total_ns) == 56, "ebrec_softirq.total_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_softirq, max_ns) == 64, "ebrec_softirq.max_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_softirq, count) == 72, "ebrec_softirq.count");
+_Static_assert(__builtin_offsetof(struct ebrec_softirq, at_least_ns) == 80, "ebrec_softirq.at_least_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_softirq, vector) == 88, "ebrec_softirq.vector");
+_Static_assert(__builtin_offsetof(struct ebrec_softirq, pad) == 92, "ebrec_softirq.pad");
+_Static_assert(sizeof(struct ebrec_softirq) == 96, "ebrec_softirq");
 
 #endif

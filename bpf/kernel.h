@@ -94,7 +94,30 @@ struct cred {
 };
 
 struct mm_struct {
+	unsigned long total_vm;
 	unsigned long arg_start, arg_end;
+};
+
+struct kernel_siginfo {
+	int si_code;
+};
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+};
+
+struct mem_cgroup {
+	struct cgroup_subsys_state css;
+};
+
+struct oom_control {
+	struct mem_cgroup *memcg;
+	unsigned long totalpages;
+	unsigned int constraint;
+};
+
+struct irqaction {
+	const char *name;
 };
 
 typedef struct {
@@ -103,6 +126,7 @@ typedef struct {
 
 struct signal_struct {
 	atomic_t live;
+	short oom_score_adj;
 	int group_exit_code;
 	unsigned int flags;
 };
@@ -184,12 +208,28 @@ struct inet_connection_sock {
 	__u8 icsk_ca_state : 5;
 };
 
+struct minmax_sample {
+	__u32 v;
+};
+
+struct minmax {
+	struct minmax_sample s[3];
+};
+
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u32 snd_nxt;
 	__u32 snd_una;
 	__u32 write_seq;
 	__u32 srtt_us;
+	__u32 mdev_us;
+	struct minmax rtt_min;
+	__u32 snd_cwnd;
+	__u32 snd_ssthresh;
+	__u32 packets_out;
+	__u32 sacked_out;
+	__u32 lost_out;
+	__u32 retrans_out;
 	__u32 total_retrans;
 	__u64 bytes_sent;
 	__u64 bytes_retrans;
@@ -197,7 +237,17 @@ struct tcp_sock {
 	__u64 bytes_received;
 };
 
-struct sk_buff;
+struct net_device {
+	possible_net_t nd_net;
+};
+
+struct sk_buff {
+	struct net_device *dev;
+	unsigned char *head;
+	__u16 transport_header;
+	__u16 network_header;
+};
+
 struct msghdr;
 
 struct seq_file;

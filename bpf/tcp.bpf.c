@@ -1,82 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* TCP connections. */
 #include "syscalls.h"
-
-/* What is remembered of a connection: all that can't be asked of the socket later. */
-struct conn {
-	__u64 id;
-	__u64 opened_at; /* established or, until then, tried; EBREC_NULL64: before the window */
-	__u64 tried_at; /* SYN sent; 0: not by us or before the window */
-	__u64 in_state_since; /* 0: before the window */
-	struct ebrec_task owner;
-	struct ebrec_endpoints ends;
-	__u32 direction; /* kind Direction */
-	__u32 established; /* whether it ever was */
-	__u32 listening;
-	__u32 in_snapshot;
-	__u32 closed; /* over, but what arrived may still be read */
-	__u32 pad;
-};
-
-/* Connections by the address of their socket; tcp_destroy_sock removes them. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
-	__type(key, __u64);
-	__type(value, struct conn);
-} conns SEC(".maps");
-
-/* Connections numbered so far on this CPU. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u64);
-} conn_count SEC(".maps");
-
-enum direction {
-	DIRECTION_UNKNOWN,
-	DIRECTION_ACTIVE,
-	DIRECTION_PASSIVE,
-};
-
-static __always_inline bool is_tcp(struct sock *sk)
-{
-	__u16 family;
-
-	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP || BPF_CORE_READ(sk, sk_type) != SOCK_STREAM)
-		return false;
-	family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	return family == AF_INET || family == AF_INET6;
-}
-
-/* The same of a socket that the verifier knows as one: plain loads, for the calls that are made most. */
-static __always_inline bool is_trusted_tcp(struct sock *sk)
-{
-	__u16 family = sk->__sk_common.skc_family;
-
-	return (family == AF_INET || family == AF_INET6) && sk->sk_protocol == IPPROTO_TCP && sk->sk_type == SOCK_STREAM;
-}
-
-static __always_inline void put_ends(struct ebrec_endpoints *ends, struct sock *sk)
-{
-	struct sock_common *c = &sk->__sk_common;
-
-	ends->netns = BPF_CORE_READ(c, skc_net.net, ns.inum);
-	ends->lport = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
-	ends->rport = bpf_ntohs(BPF_CORE_READ(c, skc_dport));
-	if (BPF_CORE_READ(c, skc_family) == AF_INET6) {
-		BPF_CORE_READ_INTO(&ends->laddr, c, skc_v6_rcv_saddr);
-		BPF_CORE_READ_INTO(&ends->raddr, c, skc_v6_daddr);
-		return;
-	}
-	((__u64 *)ends->laddr)[0] = 0;
-	((__u64 *)ends->raddr)[0] = 0;
-	((__u32 *)ends->laddr)[2] = bpf_htonl(0xffff);
-	((__u32 *)ends->raddr)[2] = bpf_htonl(0xffff);
-	((__u32 *)ends->laddr)[3] = BPF_CORE_READ(c, skc_rcv_saddr);
-	((__u32 *)ends->raddr)[3] = BPF_CORE_READ(c, skc_daddr);
-}
+#include "tcp.h"
 
 /* Payload bytes that the other end acknowledged. bytes_acked counts what sequence numbers do: our SYN, if we sent one
  * (tcp_rcv_synsent_state_process; an accepted socket starts behind it), and our FIN. */
@@ -116,58 +41,6 @@ static __always_inline __u32 direction_of(struct sock *sk, int state)
 	if ((state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT) || BPF_CORE_READ(tp, bytes_acked) != acked)
 		return DIRECTION_UNKNOWN;
 	return acked == sent + 1 ? DIRECTION_ACTIVE : acked == sent ? DIRECTION_PASSIVE : DIRECTION_UNKNOWN;
-}
-
-/* The connection of a socket; a new one if it isn't known yet. TABLE is where a record is missing if there is no room. */
-static __always_inline struct conn *get_conn(struct sock *sk, __u32 table)
-{
-	__u64 key = (__u64)sk, *count;
-	struct conn *conn = bpf_map_lookup_elem(&conns, &key);
-	struct conn fresh = {};
-	__u32 zero = 0;
-
-	if (conn)
-		return conn;
-	count = bpf_map_lookup_elem(&conn_count, &zero);
-	if (!count)
-		return NULL;
-	*count += 1;
-	/* 12 bits are enough for the kernel's largest CPU number. */
-	fresh.id = *count << 12 | bpf_get_smp_processor_id();
-	fresh.opened_at = EBREC_NULL64;
-	put_unknown(&fresh.owner);
-	put_ends(&fresh.ends, sk);
-	bpf_map_update_elem(&conns, &key, &fresh, BPF_NOEXIST);
-	conn = bpf_map_lookup_elem(&conns, &key);
-	if (!conn)
-		count_drop(table, DROP_MAP_FULL);
-	return conn;
-}
-
-/* Whether the filters let a connection through: it is its owner that counts. Without an owner yet, only if nothing is filtered. */
-static __always_inline bool is_wanted_conn(struct conn *conn)
-{
-	if (conn->owner.pid == EBREC_NULL32)
-		return !is_filtered();
-	if (filter_cgroup) /* The owner's cgroup was looked at when it became the owner. */
-		return conn->owner.pid != self_tgid || include_self;
-	return is_wanted(&conn->owner, NULL);
-}
-
-static __always_inline void own(struct conn *conn)
-{
-	struct ebrec_task task;
-
-	put_current(&task);
-	if (filter_cgroup && !is_wanted(&task, (struct task_struct *)bpf_get_current_task()))
-		return;
-	conn->owner = task;
-}
-
-static __always_inline void put_conn_head(struct ebrec_conn_head *head, struct conn *conn)
-{
-	head->head.task = conn->owner;
-	head->conn_id = conn->id;
 }
 
 static __always_inline void emit_connection(struct conn *conn, __u64 now)

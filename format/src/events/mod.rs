@@ -20,7 +20,10 @@ macro_rules! modules {
 modules! {
     probe process: true, "processes and threads: fork, exec with arguments (failed ones too), exit with code or signal";
     probe sched: true, "context switches with run-queue wait and time on CPU, wake-ups with their waker";
-    probe tcp: true, "TCP connections: connect, accept, close with bytes, every state change, send and receive calls, retransmits";
+    probe tcp: true, "TCP connections: connect, accept, close with bytes, every state change, send and receive calls, retransmits, resets, round-trip times";
+    probe signal: true, "signals: who sent which to whom, why, and what became of it";
+    probe oom: true, "kills by the out-of-memory killer, with the victim's memory";
+    probe irq: true, "time in hardware and soft interrupts per CPU, summed up in the kernel every 100 ms";
     recorder host;
     recorder session;
 }

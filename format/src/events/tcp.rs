@@ -105,6 +105,42 @@ events! {
         kind: RetransmitKind,
     }
 
+    /// A reset was sent or received. A reset that answers a segment without a socket has no connection: only the ends, seen from here. Of a reset that comes for a connection which isn't established yet on the listening side the kernel doesn't tell.
+    TcpReset = "tcp_reset" {
+        /// Connection.
+        head: ConnHead,
+        /// Both ends.
+        ends: Endpoints,
+        /// Whether it was sent or received.
+        way: ResetWay,
+        /// State of the connection. Null: there is none.
+        state: TcpState,
+        /// Why it was sent, as the kernel names it (include/net/rstreason.h). Null: received, or the kernel doesn't tell (before 6.10).
+        reason: ResetReason,
+        /// Padding.
+        pad: Pad32,
+    }
+
+    /// What TCP knew of an established connection's path when a segment arrived; at most one sample per connection in 100 ms, where `tcprtt` counts every segment: its histogram weighs connections by their segments, this one by their time.
+    TcpRtt = "tcp_rtt" {
+        /// Connection.
+        head: ConnHead,
+        /// Smoothed round-trip time (RFC 6298).
+        srtt_ns: Duration,
+        /// Smoothed deviation from it.
+        mdev_ns: Duration,
+        /// Shortest round trip in the last minutes (net.ipv4.tcp_min_rtt_wlen). Null: none measured.
+        min_rtt_ns: Duration,
+        /// Congestion window, segments.
+        snd_cwnd: Count32,
+        /// Slow-start threshold, segments; 2147483647 as long as there was no congestion.
+        ssthresh: Count32,
+        /// Segments on their way.
+        in_flight: Count32,
+        /// Bytes that were sent and not acknowledged.
+        unacked_bytes: Bytes32,
+    }
+
     /// A TCP socket that existed at the start of the window, listening ones included.
     TcpSocket = "tcp_socket" {
         /// Connection.

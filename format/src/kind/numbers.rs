@@ -92,8 +92,14 @@ number_kinds! {
     Errno: u32, "__u32" => Int32Type, unit None, Dictionary, |v| v == NULL32;
     /// What a system call returned: negative is `-errno`.
     Ret: i32, "__s32" => Int32Type, unit None, Dictionary, |_| false;
+    /// oom_score_adj, -1000 to 1000. Null: unknown.
+    OomScore: i32, "__s32" => Int32Type, unit None, Dictionary, |v| v == i32::MIN;
     /// Exit status, 0 to 255. Null: killed by a signal.
     ExitCode: u32, "__u32" => Int32Type, unit None, Dictionary, |v| v == NULL32;
+    /// Number of bytes, in 32 bits. Null: unknown.
+    Bytes32: u32, "__u32" => Int64Type, unit Some("bytes"), Dictionary, |v| v == NULL32;
+    /// Number of an interrupt, as in /proc/interrupts.
+    Irq: u32, "__u32" => Int32Type, unit None, Dictionary, |v| v == NULL32;
     /// Signal number. Null: none.
     Signal: u32, "__u32" => Int32Type, unit None, Dictionary, |v| v == NULL32;
 }

@@ -1,6 +1,7 @@
 //! Names, paths and arguments.
 
-use super::info::{PATH, STRINGS};
+use super::columns::Interned;
+use super::info::{PATH, STRINGS, TEXT};
 use super::{Build, Context, Kind, Parts, WireKind};
 use crate::text;
 use arrow::array::{ArrayRef, GenericListArray, ListBuilder, StringBuilder};
@@ -53,6 +54,30 @@ fn append_strings(list: &mut ListBuilder<StringBuilder>, strings: Option<&[u8]>)
 
 fn finish_list(list: &mut ListBuilder<StringBuilder>) -> GenericListArray<i32> {
     list.finish()
+}
+
+/// A short name of something in the kernel, NUL-padded; longer ones are cut.
+#[derive(Debug, Default)]
+pub struct ShortName(Interned<[u8; 32]>);
+
+impl Kind for ShortName {
+    type Value = [u8; 32];
+    type Builder = ShortName;
+    const PARTS: Parts = &[("", "", &TEXT)];
+}
+
+impl WireKind for ShortName {
+    const C: (&'static str, &'static str) = ("char", "[32]");
+}
+
+impl Build<[u8; 32]> for ShortName {
+    fn append(&mut self, name: &[u8; 32], _: &mut Context<'_>) {
+        self.0.push(*name, || (name[0] != 0).then(|| text::c_str(name).into_owned()));
+    }
+
+    fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
+        out.push(Arc::new(self.0.take()));
+    }
 }
 
 /// What `/proc` says of a process that existed at the start: columns `args, cgroup`. The value is its pid.

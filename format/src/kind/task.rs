@@ -4,7 +4,7 @@ use super::columns::{Interned, Numbers};
 use super::info::*;
 use super::{Build, Context, Kind, Parts, WireKind};
 use crate::text;
-use crate::wire::{self, Task as WireTask};
+use crate::wire::{self, NULL64, Task as WireTask};
 use arrow::array::ArrayRef;
 use arrow::datatypes::{Int32Type, Int64Type, TimestampNanosecondType};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ const TASK_TID: &str = "Thread id (the kernel's pid).";
 const TASK_COMM: &str = "Name of the thread at that moment.";
 const TASK_PROCESS_ID: &str = "Identity of the process that survives pid reuse; opaque, equal for all its threads.";
 
-/// A task that the kernel knows: `pid, tid, comm, process_id`.
+/// A task: `pid, tid, comm, process_id`, null where the kernel can't tell.
 #[derive(Debug)]
 pub struct Task;
 
@@ -70,7 +70,7 @@ impl TaskBuilder {
 impl Build<WireTask> for TaskBuilder {
     #[inline]
     fn append(&mut self, task: &WireTask, _: &mut Context<'_>) {
-        self.push(task);
+        self.push_or_null(task);
     }
 
     fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
@@ -99,6 +99,39 @@ impl Kind for Head {
 
 impl WireKind for Head {
     const C: (&'static str, &'static str) = ("struct ebrec_head", "");
+}
+
+/// What an event without an acting task begins with: `ts, cpu`.
+#[derive(Debug)]
+pub struct CpuHead;
+
+impl Kind for CpuHead {
+    type Value = wire::Head;
+    type Builder = CpuHeadBuilder;
+    const PARTS: Parts = &[HEAD_PARTS[0], HEAD_PARTS[1]];
+}
+
+impl WireKind for CpuHead {
+    const C: (&'static str, &'static str) = ("struct ebrec_head", "");
+}
+
+/// Builder of heads without a task.
+#[derive(Default)]
+pub struct CpuHeadBuilder {
+    ts: Numbers<TimestampNanosecondType>,
+    cpu: Numbers<Int32Type>,
+}
+
+impl Build<wire::Head> for CpuHeadBuilder {
+    fn append(&mut self, head: &wire::Head, context: &mut Context<'_>) {
+        self.ts.push((head.ts as i64).wrapping_add(context.boot_to_utc_ns));
+        self.cpu.push(i32::from(head.cpu));
+    }
+
+    fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
+        out.push(Arc::new(self.ts.take().with_timezone("UTC")));
+        out.push(Arc::new(self.cpu.take()));
+    }
 }
 
 /// Builder of heads.
@@ -187,7 +220,7 @@ impl Build<wire::ConnHead> for ConnHeadBuilder {
         }
         self.head.take(out);
         let mut conn_id = Numbers::<Int64Type>::default();
-        self.conn_id.drain(..).for_each(|id| conn_id.push(id as i64));
+        self.conn_id.drain(..).for_each(|id| conn_id.push_option((id != NULL64).then_some(id as i64)));
         out.push(Arc::new(conn_id.take()));
     }
 }

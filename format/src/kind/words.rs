@@ -46,6 +46,20 @@ word_kinds! {
     TcpState: |state| Some(TCP_STATES.get(state as usize).map_or_else(|| format!("STATE_{state}"), |name| (*name).to_owned()));
     /// Who opened a connection: `active` here, `passive` the other end. Null: it existed before the window.
     Direction: |d| match d { 1 => Some("active".to_owned()), 2 => Some("passive".to_owned()), _ => Some("unknown".to_owned()) };
+    /// Whether a reset was `sent` or `received`.
+    ResetWay: |way| Some(if way == 0 { "sent" } else { "received" }.to_owned());
+    /// Why a reset was sent, by the kernel's name in lower case (include/net/rstreason.h); `other` is one that this version doesn't know.
+    ResetReason: |reason| Some(RESET_REASONS.get(reason as usize).unwrap_or(&"OTHER").to_ascii_lowercase());
+    /// Name of a signal on x86 and arm64, `SIGTERM`; `SIGRTMIN+N` counts from 32, as the kernel does (glibc keeps two for itself).
+    SignalName: |signal| Some(signal_name(signal));
+    /// Why a signal was sent: si_code by its name, or as a number if it has none.
+    SignalCode: |packed| Some(signal_code(packed >> 16, packed as u16 as i16));
+    /// What became of a signal (enum in include/trace/events/signal.h): `delivered` means queued, `lost_info` queued without its siginfo.
+    SignalResult: |result| Some(SIGNAL_RESULTS.get(result as usize).map_or_else(|| format!("result_{result}"), |name| (*name).to_owned()));
+    /// A soft interrupt, as `softirqs` names it (softirq_to_name in kernel/softirq.c, in lower case).
+    SoftirqVector: |vector| Some(SOFTIRQS.get(vector as usize).map_or_else(|| format!("vector_{vector}"), |name| (*name).to_owned()));
+    /// What memory ran out of: `none` is the whole host (enum oom_constraint in include/linux/oom.h).
+    OomConstraint: |c| Some(OOM_CONSTRAINTS.get(c as usize).map_or_else(|| format!("constraint_{c}"), |name| (*name).to_owned()));
     /// What made a retransmission: `timeout` while waiting for an acknowledgement of a SYN or data, `fast` in recovery.
     RetransmitKind: |k| match k { 0 => Some("timeout".to_owned()), 1 => Some("fast".to_owned()), _ => Some("probe".to_owned()) };
 }
@@ -68,6 +82,84 @@ pub const TCP_STATES: [&str; 14] = [
     "BOUND_INACTIVE",
 ];
 
+/// Reasons of resets, in the order of `RESET_REASONS` in bpf/core_fixes.h.
+const RESET_REASONS: [&str; 25] = [
+    "NOT_SPECIFIED",
+    "NO_SOCKET",
+    "TCP_INVALID_ACK_SEQUENCE",
+    "TCP_RFC7323_PAWS",
+    "TCP_TOO_OLD_ACK",
+    "TCP_ACK_UNSENT_DATA",
+    "TCP_FLAGS",
+    "TCP_OLD_ACK",
+    "TCP_ABORT_ON_DATA",
+    "TCP_TIMEWAIT_SOCKET",
+    "INVALID_SYN",
+    "TCP_ABORT_ON_CLOSE",
+    "TCP_ABORT_ON_LINGER",
+    "TCP_ABORT_ON_MEMORY",
+    "TCP_STATE",
+    "TCP_KEEPALIVE_TIMEOUT",
+    "TCP_DISCONNECT_WITH_DATA",
+    "MPTCP_RST_EUNSPEC",
+    "MPTCP_RST_EMPTCP",
+    "MPTCP_RST_ERESOURCE",
+    "MPTCP_RST_EPROHIBIT",
+    "MPTCP_RST_EWQ2BIG",
+    "MPTCP_RST_EBADPERF",
+    "MPTCP_RST_EMIDDLEBOX",
+    "ERROR",
+];
+
+const SIGNAL_RESULTS: [&str; 5] = ["delivered", "ignored", "already_pending", "overflow", "lost_info"];
+const SOFTIRQS: [&str; 10] = ["hi", "timer", "net_tx", "net_rx", "block", "irq_poll", "tasklet", "sched", "hrtimer", "rcu"];
+const OOM_CONSTRAINTS: [&str; 4] = ["none", "cpuset", "memory_policy", "memcg"];
+
+/// Names of the signals from 1 on (include/uapi/asm-generic/signal.h, the same on x86).
+const SIGNALS: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD",
+    "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+];
+
+fn signal_name(signal: u32) -> String {
+    match signal {
+        1..=31 => format!("SIG{}", SIGNALS[signal as usize - 1]),
+        32 => "SIGRTMIN".to_owned(),
+        33..=64 => format!("SIGRTMIN+{}", signal - 32),
+        other => format!("signal_{other}"),
+    }
+}
+
+/// include/uapi/asm-generic/siginfo.h: codes from 1 on are the signal's own.
+fn signal_code(signal: u32, code: i16) -> String {
+    let own: &[&str] = match signal {
+        4 => &["ILL_ILLOPC", "ILL_ILLOPN", "ILL_ILLADR", "ILL_ILLTRP", "ILL_PRVOPC", "ILL_PRVREG", "ILL_COPROC", "ILL_BADSTK"],
+        5 => &["TRAP_BRKPT", "TRAP_TRACE", "TRAP_BRANCH", "TRAP_HWBKPT", "TRAP_UNK", "TRAP_PERF"],
+        7 => &["BUS_ADRALN", "BUS_ADRERR", "BUS_OBJERR", "BUS_MCEERR_AR", "BUS_MCEERR_AO"],
+        8 => &["FPE_INTDIV", "FPE_INTOVF", "FPE_FLTDIV", "FPE_FLTOVF", "FPE_FLTUND", "FPE_FLTRES", "FPE_FLTINV", "FPE_FLTSUB"],
+        11 => &["SEGV_MAPERR", "SEGV_ACCERR", "SEGV_BNDERR", "SEGV_PKUERR", "SEGV_ACCADI", "SEGV_ADIDERR", "SEGV_ADIPERR", "SEGV_MTEAERR"],
+        17 => &["CLD_EXITED", "CLD_KILLED", "CLD_DUMPED", "CLD_TRAPPED", "CLD_STOPPED", "CLD_CONTINUED"],
+        29 => &["POLL_IN", "POLL_OUT", "POLL_MSG", "POLL_ERR", "POLL_PRI", "POLL_HUP"],
+        31 => &["SYS_SECCOMP", "SYS_USER_DISPATCH"],
+        _ => &[],
+    };
+    let name = match code {
+        0 => Some("SI_USER"),
+        0x80 => Some("SI_KERNEL"),
+        -1 => Some("SI_QUEUE"),
+        -2 => Some("SI_TIMER"),
+        -3 => Some("SI_MESGQ"),
+        -4 => Some("SI_ASYNCIO"),
+        -5 => Some("SI_SIGIO"),
+        -6 => Some("SI_TKILL"),
+        -7 => Some("SI_DETHREAD"),
+        -60 => Some("SI_ASYNCNL"),
+        1.. => own.get(code as usize - 1).copied(),
+        _ => None,
+    };
+    name.map_or_else(|| code.to_string(), str::to_owned)
+}
+
 /// The letter of a task state: the lowest set bit, as the kernel's `task_state_to_char` takes it.
 fn task_state(bits: u32) -> char {
     // TASK_NOLOAD with TASK_UNINTERRUPTIBLE is TASK_IDLE: a kernel thread that waits without counting as load.
@@ -84,5 +176,29 @@ fn task_state(bits: u32) -> char {
         b if b & 0x20 != 0 => 'Z',
         b if b & 0x40 != 0 => 'P',
         _ => 'X',
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_of_resets_are_in_the_order_of_the_programs() {
+        let fixes = include_str!("../../../bpf/core_fixes.h");
+        let list = fixes.split("#define RESET_REASONS(X)").nth(1).unwrap_or_default();
+        let names: Vec<&str> =
+            list.lines().skip(1).map_while(|line| line.trim().strip_prefix("X(")?.split(')').next()).collect();
+        assert_eq!(names, RESET_REASONS);
+    }
+
+    #[test]
+    fn signals_have_their_names() {
+        assert_eq!((signal_name(9).as_str(), signal_name(15).as_str(), signal_name(31).as_str()), ("SIGKILL", "SIGTERM", "SIGSYS"));
+        assert_eq!((signal_name(32).as_str(), signal_name(64).as_str(), signal_name(0).as_str()), ("SIGRTMIN", "SIGRTMIN+32", "signal_0"));
+        assert_eq!(signal_code(11, 1), "SEGV_MAPERR");
+        assert_eq!(signal_code(17, 1), "CLD_EXITED");
+        assert_eq!((signal_code(10, 0).as_str(), signal_code(10, -6).as_str()), ("SI_USER", "SI_TKILL"));
+        assert_eq!((signal_code(10, 1).as_str(), signal_code(10, -100).as_str()), ("1", "-100"));
     }
 }
