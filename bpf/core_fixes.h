@@ -100,8 +100,8 @@ static __always_inline __u64 cgroup_ancestor_id(struct cgroup *cgroup, __u32 lev
 	return id;
 }
 
-/* mm_struct.rss_stat became an array of per-CPU counters in 6.2 (f1a7941243c1 "mm: convert mm's rss stats into percpu_counter"). Their
- * central part is off by what the CPUs haven't added yet; what the kernel itself prints of a victim is that, too. */
+/* mm_struct.rss_stat became an array of per-CPU counters in 6.2 (f1a7941243c1 "mm: convert mm's rss stats into percpu_counter").
+ * Their central part is off by what the CPUs haven't added yet; what the kernel itself prints of a victim is that, too. */
 struct mm_rss_stat {
 	long count[4];
 } __attribute__((preserve_access_index));
@@ -118,24 +118,25 @@ struct mm_struct___counters {
 	struct percpu_counter rss_stat[4];
 } __attribute__((preserve_access_index));
 
-static __always_inline __u64 mm_pages(struct mm_struct *mm, const int member)
-{
-	struct mm_struct___counters *now = (void *)mm;
-	struct mm_struct___one_stat *old = (void *)mm;
-	__s64 pages = 0;
+/* MEMBER is a number: CO-RE can't find a place in an array that is only known at run time. */
+#define mm_pages(mm, MEMBER)                                                  \
+	({                                                                    \
+		struct mm_struct___counters *_now = (void *)(mm);             \
+		struct mm_struct___one_stat *_old = (void *)(mm);             \
+		__s64 _pages;                                                 \
+                                                                              \
+		if (bpf_core_field_exists(_now->rss_stat[0].count)) {         \
+			barrier_var(_now);                                    \
+			_pages = BPF_CORE_READ(_now, rss_stat[MEMBER].count); \
+		} else {                                                      \
+			barrier_var(_old);                                    \
+			_pages = BPF_CORE_READ(_old, rss_stat.count[MEMBER]); \
+		}                                                             \
+		_pages > 0 ? (__u64)_pages : 0;                               \
+	})
 
-	if (bpf_core_field_exists(now->rss_stat[0].count)) {
-		barrier_var(now);
-		pages = BPF_CORE_READ(now, rss_stat[member].count);
-	} else {
-		barrier_var(old);
-		pages = BPF_CORE_READ(old, rss_stat.count[member]);
-	}
-	return pages > 0 ? pages : 0;
-}
-
-/* Why a reset was sent is told since 6.10 (b533fb9cf4f7 "rstreason: make it work in trace world"). The numbers differ between kernels; a
- * reason is sent by its place in this list, which kind ResetReason of the format repeats. */
+/* Why a reset was sent is told since 6.10 (b533fb9cf4f7 "rstreason: make it work in trace world"). The numbers differ between
+ * kernels; a reason is sent by its place in this list, which kind ResetReason of the format repeats. */
 #define RESET_REASONS(X)            \
 	X(NOT_SPECIFIED)            \
 	X(NO_SOCKET)                \
@@ -165,16 +166,15 @@ static __always_inline __u64 mm_pages(struct mm_struct *mm, const int member)
 
 #define RESET_REASON(name) SK_RST_REASON_##name,
 enum sk_rst_reason {
-	RESET_REASONS(RESET_REASON)
-	SK_RST_REASON_UNKNOWN_HERE,
+	RESET_REASONS(RESET_REASON) SK_RST_REASON_UNKNOWN_HERE,
 };
 #undef RESET_REASON
 
 static __always_inline __u32 reset_reason(__u32 reason)
 {
-#define RESET_REASON(name)                                                             \
-	if (bpf_core_enum_value_exists(enum sk_rst_reason, SK_RST_REASON_##name) &&    \
-	    reason == bpf_core_enum_value(enum sk_rst_reason, SK_RST_REASON_##name))   \
+#define RESET_REASON(name)                                                           \
+	if (bpf_core_enum_value_exists(enum sk_rst_reason, SK_RST_REASON_##name) &&  \
+	    reason == bpf_core_enum_value(enum sk_rst_reason, SK_RST_REASON_##name)) \
 		return SK_RST_REASON_##name;
 	RESET_REASONS(RESET_REASON)
 #undef RESET_REASON

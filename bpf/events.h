@@ -409,7 +409,7 @@ _Static_assert(__builtin_offsetof(struct ebrec_oom_kill, victim_uid) == 144, "eb
 _Static_assert(__builtin_offsetof(struct ebrec_oom_kill, pad) == 148, "ebrec_oom_kill.pad");
 _Static_assert(sizeof(struct ebrec_oom_kill) == 152, "ebrec_oom_kill");
 
-/* Handlers of a hardware interrupt on one CPU in 100 ms: one row for each power of two that their lengths fall into. What the kernel serves without a handler (local timer, IPIs) is not in it, as in `hardirqs`. */
+/* Handlers of a hardware interrupt on one CPU in 100 ms: one row for each power of two that their lengths fall into. What the kernel serves without a handler (local timer, IPIs) is not in it, as in `hardirqs`. Empty if filters are on: interrupts belong to no task. */
 struct ebrec_hardirq {
 	struct ebrec_head head; /* When the last of them ended. */
 	__u64 since_ts; /* When the first of the interval, of any length, began. */
@@ -432,7 +432,7 @@ _Static_assert(__builtin_offsetof(struct ebrec_hardirq, pad) == 92, "ebrec_hardi
 _Static_assert(__builtin_offsetof(struct ebrec_hardirq, name) == 96, "ebrec_hardirq.name");
 _Static_assert(sizeof(struct ebrec_hardirq) == 128, "ebrec_hardirq");
 
-/* Runs of a soft interrupt on one CPU in 100 ms: one row for each power of two that their lengths fall into. Time includes the hardware interrupts that came in between. */
+/* Runs of a soft interrupt on one CPU in 100 ms: one row for each power of two that their lengths fall into. Time includes the hardware interrupts that came in between. Empty if filters are on: interrupts belong to no task. */
 struct ebrec_softirq {
 	struct ebrec_head head; /* When the last of them ended. */
 	__u64 since_ts; /* When the first of the interval, of any length, began. */

@@ -4,7 +4,8 @@
 
 /* A row stands for so much time, or for as long as it takes until the next interrupt of its kind. */
 #define IRQ_INTERVAL_NS 100000000ULL
-/* Distinguished lengths of a handler's run: bucket N holds those from 2^N ns to below 2^(N+1). The last one, from 0.5 s on, is open. */
+/* Distinguished lengths of a handler's run: bucket N holds those from 2^N ns to below 2^(N+1). The last one, from 0.5 s on, is
+ * open. */
 #define IRQ_BUCKETS 30
 
 struct irq_key {
@@ -45,8 +46,12 @@ struct {
 static __always_inline void irq_entered(__u64 action, __u32 nr, const char *name, __u32 table)
 {
 	struct irq_key key = {.action = action, .nr = nr, .cpu = bpf_get_smp_processor_id()};
-	struct irq_sums *sums = bpf_map_lookup_elem(&irq_sums, &key);
+	struct irq_sums *sums;
 
+	/* Interrupts belong to no task. */
+	if (is_filtered())
+		return;
+	sums = bpf_map_lookup_elem(&irq_sums, &key);
 	if (!sums) {
 		__u32 zero = 0;
 
@@ -65,15 +70,15 @@ static __always_inline void irq_entered(__u64 action, __u32 nr, const char *name
 }
 
 /* The rows of one bucket each, into a record of the ring or of an iterator. */
-#define PUT_IRQ(row, key, sums, bucket)                                  \
-	do {                                                             \
-		put_unknown(&(row)->head.task);                          \
-		(row)->since_ts = (sums)->since;                         \
-		(row)->total_ns = (sums)->buckets[bucket].total_ns;      \
-		(row)->max_ns = (sums)->buckets[bucket].max_ns;          \
-		(row)->count = (sums)->buckets[bucket].count;            \
-		(row)->at_least_ns = (bucket) ? 1ULL << (bucket) : 0;    \
-		(row)->pad = 0;                                          \
+#define PUT_IRQ(row, key, sums, bucket)                               \
+	do {                                                          \
+		put_unknown(&(row)->head.task);                       \
+		(row)->since_ts = (sums)->since;                      \
+		(row)->total_ns = (sums)->buckets[bucket].total_ns;   \
+		(row)->max_ns = (sums)->buckets[bucket].max_ns;       \
+		(row)->count = (sums)->buckets[bucket].count;         \
+		(row)->at_least_ns = (bucket) ? 1ULL << (bucket) : 0; \
+		(row)->pad = 0;                                       \
 	} while (0)
 
 static __always_inline __u32 irq_bucket_of(__u64 ns)
@@ -137,7 +142,7 @@ static __always_inline void emit_irq(const struct irq_key *key, struct irq_sums 
 static __always_inline int irq_left(__u64 action, __u32 nr, bool soft)
 {
 	struct irq_key key = {.action = action, .nr = nr, .cpu = bpf_get_smp_processor_id()};
-	struct irq_sums *sums = bpf_map_lookup_elem(&irq_sums, &key);
+	struct irq_sums *sums = is_filtered() ? NULL : bpf_map_lookup_elem(&irq_sums, &key);
 	__u64 now, took;
 	__u32 bucket;
 

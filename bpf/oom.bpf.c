@@ -95,7 +95,7 @@ static __always_inline int on_victim(struct oom_victim *victim)
 	return 0;
 }
 
-/* mark_victim tells the task since 6.9 (72ba14deb40a "mm: add more fields to the mark_victim tracepoint"). */
+/* mark_victim tells the task since 6.9 and in later stable kernels (72ba14deb40a "mm: update mark_victim tracepoints fields"). */
 SEC("?tp_btf/mark_victim")
 int BPF_PROG(oom__kill__tp_btf_2args, struct task_struct *task, unsigned int uid)
 {
@@ -136,9 +136,9 @@ int BPF_PROG(oom__search__fentry, struct oom_control *control)
 	struct mem_cgroup *memcg = BPF_CORE_READ(control, memcg);
 	__u32 tid = bpf_get_current_pid_tgid();
 	struct oom_search search = {
-		.allowed_bytes = BPF_CORE_READ(control, totalpages) * page_size,
-		.limit_cgroup_id = memcg ? BPF_CORE_READ(memcg, css.cgroup, kn, id) : EBREC_NULL64,
-		.constraint = BPF_CORE_READ(control, constraint),
+	    .allowed_bytes = BPF_CORE_READ(control, totalpages) * page_size,
+	    .limit_cgroup_id = memcg ? BPF_CORE_READ(memcg, css.cgroup, kn, id) : EBREC_NULL64,
+	    .constraint = BPF_CORE_READ(control, constraint),
 	};
 
 	bpf_map_update_elem(&oom_searches, &tid, &search, BPF_ANY);

@@ -386,14 +386,21 @@ int tcp__sockets__iter_start(struct bpf_iter__task_file *ctx)
 	conn = get_conn(sk, EBREC_TCP_SOCKET);
 	if (!conn || conn->in_snapshot)
 		return 0;
+	if (conn->owner.pid == EBREC_NULL32) {
+		struct ebrec_task owner;
+
+		put_task(&owner, task);
+		/* Of another cgroup; a task of a wanted one may have it open as well. */
+		if (filter_cgroup && !is_wanted(&owner, task))
+			return 0;
+		conn->owner = owner;
+	}
 	conn->in_snapshot = 1;
 	conn->listening = row.state == TCP_LISTEN;
 	conn->established = !conn->listening && row.state != TCP_SYN_SENT;
 	if (conn->direction == DIRECTION_UNKNOWN)
 		conn->direction = direction_of(sk, row.state);
-	if (conn->owner.pid == EBREC_NULL32)
-		put_task(&conn->owner, task);
-	if (!is_wanted(&conn->owner, task))
+	if (!is_wanted_conn(conn))
 		return 0;
 	row.head.head.ts = bpf_ktime_get_boot_ns();
 	row.head.head.size = sizeof(row);

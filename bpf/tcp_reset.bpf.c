@@ -71,8 +71,8 @@ static __always_inline int on_reset(struct sock *sk, struct sk_buff *skb, enum r
 	return 0;
 }
 
-/* Since 6.10 with a reason, and also for segments that no socket wants (19822a980e19 "tcp: Allow the TCP_SEND_RESET tracepoint to trace
- * segments without a socket"). */
+/* Since 6.10 with a reason, and also for segments that no socket wants (19822a980e19 "trace: tcp: fully support
+ * trace_tcp_send_reset"). */
 FEEDS(tcp__send_reset, "tcp_reset");
 SEC("?tp_btf/tcp_send_reset")
 int BPF_PROG(tcp__send_reset__tp_btf_3args, struct sock *sk, struct sk_buff *skb, unsigned int reason)

@@ -298,9 +298,9 @@ fn set_knobs(open: &mut OpenObject, settings: &Settings, handlers: &[Program]) -
     knobs.set("filter_cgroup", &(settings.cgroups.len() as u32).to_ne_bytes())?;
     let ids: Vec<u8> = settings.cgroups.iter().flat_map(|(id, _)| id.to_ne_bytes()).collect();
     let levels: Vec<u8> = settings.cgroups.iter().flat_map(|(_, level)| level.to_ne_bytes()).collect();
-<<<<<<< HEAD
     knobs.set("cgroup_ids", &ids)?;
     knobs.set("cgroup_levels", &levels)?;
+    knobs.set("page_size", &page_size().to_ne_bytes())?;
     knobs.set("include_self", &u32::from(settings.include_self).to_ne_bytes())?;
     set_handlers(&mut knobs, settings, handlers)
 }
@@ -325,12 +325,6 @@ fn set_handlers(knobs: &mut Knobs<'_>, settings: &Settings, handlers: &[Program]
     let bytes: Vec<u8> = table.iter().flat_map(|bits| bits.to_ne_bytes()).collect();
     knobs.set("syscall_handlers", &bytes)?;
     Ok(Calls { wanted: table.iter().any(|bits| *bits != 0), timed: table.iter().any(|bits| bits & TIMED != 0) })
-=======
-    set("cgroup_ids", &ids)?;
-    set("cgroup_levels", &levels)?;
-    set("page_size", &page_size().to_ne_bytes())?;
-    set("include_self", &u32::from(settings.include_self).to_ne_bytes())
->>>>>>> 753a22a (Signals, OOM kills, resets, round-trip times, interrupts)
 }
 
 fn page_size() -> u32 {

@@ -1,9 +1,9 @@
-//! Interrupts. The filters don't apply to them: they belong to no task.
+//! Interrupts.
 
 use crate::table::events;
 
 events! {
-    /// Handlers of a hardware interrupt on one CPU in 100 ms: one row for each power of two that their lengths fall into. What the kernel serves without a handler (local timer, IPIs) is not in it, as in `hardirqs`.
+    /// Handlers of a hardware interrupt on one CPU in 100 ms: one row for each power of two that their lengths fall into. What the kernel serves without a handler (local timer, IPIs) is not in it, as in `hardirqs`. Empty if filters are on: interrupts belong to no task.
     HardIrq = "hardirq" {
         /// When the last of them ended.
         head: CpuHead,
@@ -25,7 +25,7 @@ events! {
         name: ShortName,
     }
 
-    /// Runs of a soft interrupt on one CPU in 100 ms: one row for each power of two that their lengths fall into. Time includes the hardware interrupts that came in between.
+    /// Runs of a soft interrupt on one CPU in 100 ms: one row for each power of two that their lengths fall into. Time includes the hardware interrupts that came in between. Empty if filters are on: interrupts belong to no task.
     SoftIrq = "softirq" {
         /// When the last of them ended.
         head: CpuHead,

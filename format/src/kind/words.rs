@@ -187,8 +187,7 @@ mod tests {
     fn reasons_of_resets_are_in_the_order_of_the_programs() {
         let fixes = include_str!("../../../bpf/core_fixes.h");
         let list = fixes.split("#define RESET_REASONS(X)").nth(1).unwrap_or_default();
-        let names: Vec<&str> =
-            list.lines().skip(1).map_while(|line| line.trim().strip_prefix("X(")?.split(')').next()).collect();
+        let names: Vec<&str> = list.lines().skip(1).map_while(|line| line.trim().strip_prefix("X(")?.split(')').next()).collect();
         assert_eq!(names, RESET_REASONS);
     }
 

@@ -9,10 +9,15 @@ mod bench;
 mod child;
 mod exec;
 mod hold;
+mod interrupts;
 mod net;
+mod oom;
 mod pingpong;
+mod resets;
 mod retransmit;
 mod reuse;
+mod rtt;
+mod signals;
 mod sys;
 mod tcp;
 mod threads;
@@ -34,6 +39,11 @@ ebrec-workload: known activity, and its ground truth as JSON on stdout
   tcp-hold [--conns K]                            connections driven by lines on stdin: open, send N, close, quit
   tcp-rr [N] [--cpu C]                            N round trips of one byte over loopback
   tcp-retransmit [ADDR:PORT] [--timeout-ms N]     SYNs that nobody answers; without an address: a full backlog
+  tcp-resets [N]                                  N connections for each way to be reset, in a network namespace (root)
+  tcp-rtt [N] [--pause-ms N]                      N round trips with pauses, and the kernel's round-trip times before each
+  signals [N]                                     N of each kind from one process to another, a fault, a child's end
+  oom                                             a process that needs more memory than its cgroup may have (root)
+  interrupts [SECONDS]                            traffic over loopback, and the kernel's counts of interrupts around it
   pingpong [N] [--cpu C]                          two processes on one CPU, N round trips over two pipes
   pid-reuse [--times N] [--gap-ms N]              processes that have the same pid one after the other (root)
   syscalls [N] [--cpu C]                          N times read one byte from /dev/zero, write it to /dev/null
@@ -52,6 +62,11 @@ const COMMANDS: &[Entry] = &[
     ("tcp-hold", 0, &["conns"], &[], hold::run),
     ("tcp-rr", 1, &["cpu"], &[], bench::tcp_rr),
     ("tcp-retransmit", 1, &["timeout-ms"], &[], retransmit::run),
+    ("tcp-resets", 1, &[], &[], resets::run),
+    ("tcp-rtt", 1, &["pause-ms"], &[], rtt::run),
+    ("signals", 1, &[], &[], signals::run),
+    ("oom", 0, &[], &[], oom::run),
+    ("interrupts", 1, &[], &[], interrupts::run),
     ("pingpong", 1, &["cpu"], &[], pingpong::run),
     ("pid-reuse", 0, &["times", "gap-ms"], &[], reuse::run),
     ("syscalls", 1, &["cpu"], &[], bench::syscalls),

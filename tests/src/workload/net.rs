@@ -190,6 +190,11 @@ impl Side {
         Ok(Self { socket: Some(stream.into()), local, remote, active, opened_after, closed_before: None, tally })
     }
 
+    /// One that is connected already.
+    pub fn of(stream: TcpStream) -> Result<Self> {
+        Self::new(stream, true, 0)
+    }
+
     /// Takes the next connection of a listener.
     pub fn accept(listener: &TcpListener) -> Result<Self> {
         let opened_after = sys::boot_ns()?;

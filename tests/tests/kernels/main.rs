@@ -6,6 +6,7 @@
 mod capture;
 mod peers;
 mod process;
+mod small;
 mod table;
 mod tcp;
 
@@ -122,7 +123,7 @@ fn run_on_host(job: &Path, out: &Path) -> Result<()> {
 fn judge(name: &str, dir: &Path) -> Result<Column> {
     let release = std::fs::read_to_string(dir.join("release")).context("the job did not end well")?;
     let mut column = Column { name: name.to_owned(), release: release.trim().to_owned(), ..Column::default() };
-    for recording in ["default", "sys_exit", "kprobe", "fexit"] {
+    for recording in ["default", "sys_exit", "kprobe", "fexit", "fentry"] {
         let dir = dir.join(recording);
         let capture = Capture::open(&dir.join("a.ebrec"));
         let mut found = Findings::default();
@@ -156,7 +157,7 @@ type Compare = fn(&Capture, &Value, &mut Findings) -> Result<()>;
 /// One recording against the truth of the workloads that ran in it.
 fn compare(dir: &Path, capture: &Capture, found: &mut Findings) -> Result<()> {
     found.equal("loss", "what was lost", capture.table("loss")?.as_slice(), &[] as &[Value]);
-    let known: [(&str, Compare); 7] = [
+    let known: &[(&str, Compare)] = &[
         ("exec", process::exec),
         ("threads", process::threads),
         ("reuse", process::reuse),
@@ -164,8 +165,14 @@ fn compare(dir: &Path, capture: &Capture, found: &mut Findings) -> Result<()> {
         ("tcp", tcp::tcp),
         ("hold", tcp::hold),
         ("retransmit", tcp::retransmit),
+        ("signals", small::signals),
+        ("oom", small::oom),
+        ("resets", small::resets),
+        ("rtt", small::rtt),
+        ("rtt_slow", small::rtt_slow),
+        ("interrupts", small::interrupts),
     ];
-    for (name, compare) in known {
+    for &(name, compare) in known {
         if dir.join(format!("{name}.json")).exists() {
             compare(capture, &truth(dir, name)?, found).context(name)?;
         }

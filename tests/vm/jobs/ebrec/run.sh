@@ -59,6 +59,15 @@ RULES
 }
 sent_again() { awk '/^Tcp:/ && ++n == 2 { print $13 }' /proc/net/snmp; }
 
+# Round trips over a link that delays.
+slow_rtt() {
+  [ -x /tools/bin/tc ] || return 0
+  modprobe sch_netem 2>/dev/null
+  /tools/bin/tc qdisc add dev lo root netem delay 20ms || die "tc"
+  truth rtt_slow tcp-rtt 3 --pause-ms 400
+  /tools/bin/tc qdisc del dev lo root
+}
+
 attached() {
   for pid in $peers; do
     # shellcheck disable=SC2010 # the names are numbers, the targets are wanted
@@ -96,6 +105,12 @@ truth threads threads
 truth pingpong pingpong 300
 truth reuse pid-reuse --times 3
 truth tcp $TCP
+truth signals signals 5
+truth oom oom
+truth resets tcp-resets 2
+truth rtt tcp-rtt 3
+slow_rtt
+truth interrupts interrupts 1
 echo send 7000 >&3
 until_true says "done send 7000" "$OUT/hold.said"
 sleep 1.5 # the interval of tcptop
@@ -119,6 +134,10 @@ stop
 start fexit --probes process,tcp --mechanism fexit
 truth exec exec --codes 2
 truth tcp $TCP
+stop
+start fentry --probes tcp,oom --mechanism fentry
+truth resets tcp-resets 2
+truth oom oom
 stop
 uname -r >"$OUT/release"
 rm -f "$OUT/hold.said"
