@@ -181,6 +181,211 @@ static __always_inline __u32 reset_reason(__u32 reason)
 	return SK_RST_REASON_UNKNOWN_HERE;
 }
 
+/* request.rq_disk gave way to request_queue.disk in 5.17 (d152c682f03c "block: add an explicit ->disk backpointer to the
+ * request_queue", f3fa33acca9f "block: remove the ->rq_disk field in struct request"). */
+struct request___rq_disk {
+	struct gendisk *rq_disk;
+} __attribute__((preserve_access_index));
+
+struct request_queue___disk {
+	struct gendisk *disk;
+} __attribute__((preserve_access_index));
+
+static __always_inline struct gendisk *request_disk(struct request *rq)
+{
+	struct request___rq_disk *old = (void *)rq;
+
+	if (bpf_core_field_exists(old->rq_disk))
+		return BPF_CORE_READ(old, rq_disk);
+	return BPF_CORE_READ((struct request_queue___disk *)rq->q, disk);
+}
+
+/* A partition was a struct hd_struct until 5.11 (0d02129e76ed "block: merge struct block_device and struct hd_struct"). */
+struct device___hd {
+	dev_t devt;
+} __attribute__((preserve_access_index));
+
+struct hd_struct {
+	struct device___hd __dev;
+} __attribute__((preserve_access_index));
+
+struct request___hd_part {
+	struct hd_struct *part;
+} __attribute__((preserve_access_index));
+
+struct request___bdev_part {
+	struct block_device *part;
+} __attribute__((preserve_access_index));
+
+/* 0 if there is no disk. */
+static __always_inline dev_t disk_dev(struct gendisk *disk)
+{
+	return (__u32)BPF_CORE_READ(disk, major) << 20 | (__u32)BPF_CORE_READ(disk, first_minor);
+}
+
+/* The partition that the request was addressed to; the whole disk where the kernel keeps no account of it. */
+static __always_inline dev_t request_dev(struct request *rq, struct gendisk *disk)
+{
+	dev_t dev;
+
+	if (bpf_core_type_exists(struct hd_struct))
+		dev = BPF_CORE_READ((struct request___hd_part *)rq, part, __dev.devt);
+	else
+		dev = BPF_CORE_READ((struct request___bdev_part *)rq, part, bd_dev);
+	return dev ? dev : disk_dev(disk);
+}
+
+/* bio.bi_disk gave way to bi_bdev in 5.12 (309dca309fc3 "block: store a block_device pointer in struct bio"). */
+struct bio___disk {
+	struct gendisk *bi_disk;
+	__u8 bi_partno;
+} __attribute__((preserve_access_index));
+
+struct bio___bdev {
+	struct block_device *bi_bdev;
+} __attribute__((preserve_access_index));
+
+/* Of a bio that the verifier knows as one: plain loads, because every bio of the host passes here. */
+static __always_inline struct gendisk *bio_disk(struct bio *bio)
+{
+	struct bio___disk *old = (void *)bio;
+
+	if (bpf_core_field_exists(old->bi_disk))
+		return old->bi_disk;
+	return ((struct bio___bdev *)bio)->bi_bdev->bd_disk;
+}
+
+static __always_inline dev_t bio_dev(struct bio *bio, struct gendisk *disk)
+{
+	struct bio___disk *old = (void *)bio;
+
+	/* Where the partition is a number, the minors of a bio-based disk's partitions follow its own. */
+	if (bpf_core_field_exists(old->bi_disk))
+		return disk_dev(disk) + old->bi_partno;
+	return ((struct bio___bdev *)bio)->bi_bdev->bd_dev;
+}
+
+/* Requests that wait for a flush are linked by queuelist since 6.6 (81ada09cc25e "blk-flush: reuse rq queuelist in flush state
+ * machine"). */
+struct request___flush_list {
+	struct {
+		struct list_head list;
+	} flush;
+} __attribute__((preserve_access_index));
+
+static __always_inline __u64 request_in_flush_list(struct list_head *link)
+{
+	struct request___flush_list *old = NULL;
+
+	if (bpf_core_field_exists(old->flush.list))
+		return (__u64)link - bpf_core_field_offset(old->flush.list);
+	return (__u64)link - bpf_core_field_offset(((struct request *)NULL)->queuelist);
+}
+
+/* Operations that changed their number; enum req_opf became req_op in 6.0 (ff07a02e9e8e "treewide: Rename enum req_opf into enum
+ * req_op"). */
+enum req_opf {
+	REQ_OP_WRITE_SAME = 7,
+	REQ_OP_ZONE_APPEND = 21,
+};
+
+enum {
+	REQ_OP_WRITE = 1,
+	REQ_OP_FLUSH = 2,
+	BLOCK_OP_ZONE_APPEND = 7,
+	BLOCK_OP_DRIVER = 32, /* from here on: commands that pass through to the driver, and have no sector */
+	BLOCK_OP_WRITE_SAME = 21,
+};
+
+/* Kind BlockOp: the kernel's number as of 6.0. */
+static __always_inline __u32 block_op_of(__u32 opf)
+{
+	__u32 op = opf & 0xff; /* REQ_OP_MASK */
+
+	if (bpf_core_enum_value_exists(enum req_opf, REQ_OP_WRITE_SAME) &&
+	    op == bpf_core_enum_value(enum req_opf, REQ_OP_WRITE_SAME))
+		return BLOCK_OP_WRITE_SAME;
+	if (bpf_core_enum_value_exists(enum req_opf, REQ_OP_ZONE_APPEND) &&
+	    op == bpf_core_enum_value(enum req_opf, REQ_OP_ZONE_APPEND))
+		return BLOCK_OP_ZONE_APPEND;
+	return op;
+}
+
+/* The flags of a request change their places now and then. */
+enum req_flag_bits {
+	__REQ_SYNC = 11,
+	__REQ_META = 12,
+	__REQ_PRIO = 13,
+	__REQ_FUA = 17,
+	__REQ_PREFLUSH = 18,
+	__REQ_RAHEAD = 19,
+	__REQ_BACKGROUND = 20,
+	__REQ_NOWAIT = 21,
+	__REQ_POLLED = 22,
+	__REQ_SWAP = 24,
+	__REQ_ATOMIC = 27,
+};
+
+/* Kind BlockFlags. */
+enum block_flags {
+	BLOCK_SYNC = 1,
+	BLOCK_META = 2,
+	BLOCK_PRIO = 4,
+	BLOCK_FUA = 8,
+	BLOCK_PREFLUSH = 16,
+	BLOCK_READAHEAD = 32,
+	BLOCK_BACKGROUND = 64,
+	BLOCK_NOWAIT = 128,
+	BLOCK_POLLED = 256,
+	BLOCK_SWAP = 512,
+	BLOCK_ATOMIC = 1024,
+};
+
+#define BLOCK_FLAG(opf, kernel, flag)                                                                                           \
+	(bpf_core_enum_value_exists(enum req_flag_bits, kernel) && (opf) >> bpf_core_enum_value(enum req_flag_bits, kernel) & 1 \
+	     ? (flag)                                                                                                           \
+	     : 0)
+
+static __always_inline __u32 block_flags_of(__u32 opf)
+{
+	return BLOCK_FLAG(opf, __REQ_SYNC, BLOCK_SYNC) | BLOCK_FLAG(opf, __REQ_META, BLOCK_META) |
+	       BLOCK_FLAG(opf, __REQ_PRIO, BLOCK_PRIO) | BLOCK_FLAG(opf, __REQ_FUA, BLOCK_FUA) |
+	       BLOCK_FLAG(opf, __REQ_PREFLUSH, BLOCK_PREFLUSH) | BLOCK_FLAG(opf, __REQ_RAHEAD, BLOCK_READAHEAD) |
+	       BLOCK_FLAG(opf, __REQ_BACKGROUND, BLOCK_BACKGROUND) | BLOCK_FLAG(opf, __REQ_NOWAIT, BLOCK_NOWAIT) |
+	       BLOCK_FLAG(opf, __REQ_POLLED, BLOCK_POLLED) | BLOCK_FLAG(opf, __REQ_SWAP, BLOCK_SWAP) |
+	       BLOCK_FLAG(opf, __REQ_ATOMIC, BLOCK_ATOMIC);
+}
+
+/* A block_rq_complete carries -errno until 5.15 and a blk_status_t since 5.16, which is never negative. The statuses are translated
+ * as blk_status_to_errno() does; those that don't have the same number in all kernels are EIO, as all that are unknown there. */
+const __u8 block_errnos[32] = {
+    0,
+    95 /* EOPNOTSUPP */,
+    110 /* ETIMEDOUT */,
+    28 /* ENOSPC */,
+    67 /* ENOLINK */,
+    121 /* EREMOTEIO */,
+    52 /* EBADE */,
+    61 /* ENODATA */,
+    84 /* EILSEQ */,
+    12 /* ENOMEM */,
+    5 /* EIO */,
+    78 /* EREMCHG */,
+    11 /* EAGAIN */,
+    16 /* EBUSY */,
+    [19] = 22 /* EINVAL */,
+};
+
+static __always_inline __u32 block_errno_of(int error)
+{
+	__u32 errno;
+
+	if (error <= 0)
+		return -error;
+	errno = error < 32 ? block_errnos[error & 31] : 0;
+	return errno ? errno : 5;
+}
+
 /* bpf_get_current_task_btf() and task storage are of 5.11; the running kernel's own list of helpers and map types tells. */
 enum bpf_func_id___ebrec {
 	BPF_FUNC_get_current_task_btf___ebrec = 158,

@@ -61,7 +61,8 @@ enum ebrec_table {
 	EBREC_OOM_KILL = 18,
 	EBREC_HARDIRQ = 19,
 	EBREC_SOFTIRQ = 20,
-	EBREC_TABLES = 29,
+	EBREC_BLOCK_IO = 21,
+	EBREC_TABLES = 30,
 };
 
 _Static_assert(__builtin_offsetof(struct ebrec_task, start) == 0, "ebrec_task.start");
@@ -452,5 +453,34 @@ _Static_assert(__builtin_offsetof(struct ebrec_softirq, at_least_ns) == 80, "ebr
 _Static_assert(__builtin_offsetof(struct ebrec_softirq, vector) == 88, "ebrec_softirq.vector");
 _Static_assert(__builtin_offsetof(struct ebrec_softirq, pad) == 92, "ebrec_softirq.pad");
 _Static_assert(sizeof(struct ebrec_softirq) == 96, "ebrec_softirq");
+
+/* A request that a block device has completed, after merging and splitting: what iostat counts. Of devices without requests (dm, md, zram, brd: those that pass on or handle what they get at once), a bio, as it was submitted. A disk's rows are all of one `layer`, so nothing counts twice on a disk; but what goes through a stack of disks (dm over sda, loop over vda) is I/O of each of them. Flushes: a flush is a row of its own (`op` flush); the request that it was made for is a row only if it has data. A request that was issued before the window has neither task nor times; one that is not over at its end has neither `latency_ns` nor `error`. */
+struct ebrec_block_io {
+	struct ebrec_head head; /* The task that made the request: of several merged ones, the first; of a flush, the one that waited for it longest. */
+	__u64 sector; /* First sector, of the whole disk even if it was addressed to a partition. Null: flushes and driver commands. */
+	__u64 bytes; /* Bytes of the whole request, whether they were done or failed. */
+	__u64 queued_ns; /* Time in the queue: from insertion until it was issued to the driver, the last time if it was put back. Null: it never was inserted. */
+	__u64 latency_ns; /* Time at the device: from issue (the last one) to completion; for bios, from submission to completion. */
+	char disk[32]; /* Name of the disk below /dev. */
+	__u32 dev; /* major:minor of the partition that it was addressed to, else of the disk; joins `mount.dev`. */
+	__u32 op; /* Operation: read, write, flush, discard, write_zeroes, secure_erase, zone_…; drv_in and drv_out are commands passed through to the driver. */
+	__u32 flags; /* Flags, joined by `|`, as the driver sees them: sync, meta, prio, fua, preflush, readahead, background, nowait, polled, swap, atomic. */
+	__u32 error; /* Error as errno, 0 is success; EIO also stands for statuses that this version doesn't know. Null: not over within the window. */
+	__u32 layer; /* request or bio. */
+	__u32 pad; /* Padding. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_block_io, head) == 0, "ebrec_block_io.head");
+_Static_assert(__builtin_offsetof(struct ebrec_block_io, sector) == 48, "ebrec_block_io.sector");
+_Static_assert(__builtin_offsetof(struct ebrec_block_io, bytes) == 56, "ebrec_block_io.bytes");
+_Static_assert(__builtin_offsetof(struct ebrec_block_io, queued_ns) == 64, "ebrec_block_io.queued_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_block_io, latency_ns) == 72, "ebrec_block_io.latency_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_block_io, disk) == 80, "ebrec_block_io.disk");
+_Static_assert(__builtin_offsetof(struct ebrec_block_io, dev) == 112, "ebrec_block_io.dev");
+_Static_assert(__builtin_offsetof(struct ebrec_block_io, op) == 116, "ebrec_block_io.op");
+_Static_assert(__builtin_offsetof(struct ebrec_block_io, flags) == 120, "ebrec_block_io.flags");
+_Static_assert(__builtin_offsetof(struct ebrec_block_io, error) == 124, "ebrec_block_io.error");
+_Static_assert(__builtin_offsetof(struct ebrec_block_io, layer) == 128, "ebrec_block_io.layer");
+_Static_assert(__builtin_offsetof(struct ebrec_block_io, pad) == 132, "ebrec_block_io.pad");
+_Static_assert(sizeof(struct ebrec_block_io) == 136, "ebrec_block_io");
 
 #endif

@@ -270,6 +270,56 @@ struct bpf_iter__task_file {
 	struct file *file;
 };
 
+typedef __u32 dev_t; /* include/linux/types.h: 12 bits of major, 20 of minor (MINORBITS) */
+
+struct blk_mq_ops;
+
+struct request_queue {
+	const struct blk_mq_ops *mq_ops;
+};
+
+struct gendisk {
+	int major;
+	int first_minor;
+	char disk_name[32];
+	struct request_queue *queue;
+};
+
+struct block_device {
+	struct gendisk *bd_disk;
+	dev_t bd_dev;
+};
+
+struct bvec_iter {
+	__u64 bi_sector;
+	unsigned int bi_size;
+};
+
+struct bio {
+	unsigned int bi_opf;
+	__u8 bi_status;
+	struct bvec_iter bi_iter;
+};
+
+struct blk_flush_queue {
+	unsigned int flush_running_idx : 1;
+	struct list_head flush_queue[2];
+};
+
+struct blk_mq_hw_ctx {
+	struct blk_flush_queue *fq;
+};
+
+struct request {
+	struct request_queue *q;
+	struct blk_mq_hw_ctx *mq_hctx;
+	unsigned int cmd_flags;
+	unsigned int __data_len;
+	__u64 __sector;
+	struct bio *bio;
+	struct list_head queuelist;
+};
+
 struct bpf_map;
 
 struct bpf_iter__bpf_map_elem {

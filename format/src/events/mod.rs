@@ -24,6 +24,7 @@ modules! {
     probe signal: true, "signals: who sent which to whom, why, and what became of it";
     probe oom: true, "kills by the out-of-memory killer, with the victim's memory";
     probe irq: true, "time in hardware and soft interrupts per CPU, summed up in the kernel every 100 ms";
+    probe block: true, "block I/O: every request with queue and device time, disk, operation, flags, error and the task that made it";
     recorder host;
     recorder session;
 }

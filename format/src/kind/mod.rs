@@ -3,6 +3,7 @@
 //! A kind fixes the C type on the wire, the Arrow type, the Parquet encoding, the unit, the null rule, and how a
 //! value of the one becomes a value of the other. A kind may stand for several columns ([`Head`], [`Endpoints`]).
 
+mod block;
 mod columns;
 mod info;
 mod net;
@@ -12,6 +13,7 @@ mod strings;
 mod task;
 mod words;
 
+pub use block::*;
 pub use columns::{Interned, Numbers};
 pub use net::*;
 pub use numbers::*;

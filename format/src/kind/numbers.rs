@@ -80,6 +80,8 @@ number_kinds! {
     Duration: u64, "__u64" => Int64Type, unit Some("ns"), Plain, |v| v == NULL64;
     /// Number of bytes. Null: unknown.
     Bytes: u64, "__u64" => Int64Type, unit Some("bytes"), Plain, |v| v == NULL64;
+    /// Position on a disk, in units of 512 bytes. Null: the operation has none.
+    Sector: u64, "__u64" => Int64Type, unit Some("512 bytes"), Delta, |v| v == NULL64;
     /// How many. Null: unknown.
     Count: u64, "__u64" => Int64Type, unit None, Plain, |v| v == NULL64;
     /// How many, in 32 bits. Null: unknown.

@@ -134,6 +134,46 @@ impl Build<wire::Head> for CpuHeadBuilder {
     }
 }
 
+/// What a request for block I/O begins with: `ts, cpu` and the task that made it, if that was within the window.
+#[derive(Debug)]
+pub struct BlockHead;
+
+impl Kind for BlockHead {
+    type Value = wire::Head;
+    type Builder = MaybeHeadBuilder;
+    const PARTS: Parts = &[
+        (
+            "ts",
+            "When it was inserted into a queue; if it never was, when it was issued; if it was issued before the window, when it was completed. UTC.",
+            &SORTED_TIMESTAMP,
+        ),
+        ("cpu", "Processor that this happened on.", &KNOWN_CPU),
+        ("pid", "Process that made it (the kernel's tgid); for writeback, a kernel thread. Null: made before the window.", &PID),
+        ("tid", TASK_TID, &TID),
+        ("comm", TASK_COMM, &COMM),
+        ("process_id", TASK_PROCESS_ID, &PROCESS_ID),
+    ];
+}
+
+impl WireKind for BlockHead {
+    const C: (&'static str, &'static str) = ("struct ebrec_head", "");
+}
+
+/// Builder of heads whose task may be unknown.
+#[derive(Default)]
+pub struct MaybeHeadBuilder(HeadBuilder);
+
+impl Build<wire::Head> for MaybeHeadBuilder {
+    fn append(&mut self, head: &wire::Head, context: &mut Context<'_>) {
+        self.0.push(head, context);
+        self.0.task.push_or_null(&head.task);
+    }
+
+    fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
+        self.0.take(out);
+    }
+}
+
 /// Builder of heads.
 #[derive(Default)]
 pub struct HeadBuilder {

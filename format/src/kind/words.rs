@@ -37,6 +37,7 @@ macro_rules! word_kinds {
         }
     )+ };
 }
+pub(super) use word_kinds;
 
 word_kinds! {
     /// State of a task as it left the CPU, the letter that ps prints: `R` is preempted, `S` sleeping, `D` uninterruptible,

@@ -6,10 +6,12 @@
 
 mod args;
 mod bench;
+mod block;
 mod child;
 mod exec;
 mod hold;
 mod interrupts;
+mod loopdev;
 mod net;
 mod oom;
 mod pingpong;
@@ -46,6 +48,9 @@ ebrec-workload: known activity, and its ground truth as JSON on stdout
   interrupts [SECONDS]                            traffic over loopback, and the kernel's counts of interrupts around it
   pingpong [N] [--cpu C]                          two processes on one CPU, N round trips over two pipes
   pid-reuse [--times N] [--gap-ms N]              processes that have the same pid one after the other (root)
+  block [--device PATH] [--scheduler NAME] [--repeat N]
+                                                  direct and buffered I/O, flushes, discards on a loop device (root)
+  block-errors                                    reads that fail, on a loop device whose file is too short (root)
   syscalls [N] [--cpu C]                          N times read one byte from /dev/zero, write it to /dev/null
   spin [SECONDS], sleep [SECONDS]                 use a CPU, or do nothing
 ";
@@ -69,6 +74,8 @@ const COMMANDS: &[Entry] = &[
     ("interrupts", 1, &[], &[], interrupts::run),
     ("pingpong", 1, &["cpu"], &[], pingpong::run),
     ("pid-reuse", 0, &["times", "gap-ms"], &[], reuse::run),
+    ("block", 0, &["device", "scheduler", "repeat"], &[], block::run),
+    ("block-errors", 0, &[], &[], block::errors),
     ("syscalls", 1, &["cpu"], &[], bench::syscalls),
     ("spin", 1, &[], &[], bench::spin),
     ("sleep", 1, &[], &[], bench::sleep),
