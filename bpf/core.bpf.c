@@ -50,6 +50,12 @@ int BPF_PROG(core__follow_fork__tp_btf, struct task_struct *parent, struct task_
 
 /* The handlers of system calls that the probes declare with ON_SYS_EXIT. */
 #define HANDLERS(X)             \
+	X(file__calls)          \
+	X(file__vectors)        \
+	X(file__opens)          \
+	X(file__syncs)          \
+	X(file__copies)         \
+	X(open__calls)          \
 	X(process__exec_failed) \
 	X(tcp__accept)
 

@@ -39,6 +39,16 @@ struct ebrec_endpoints {
 	__u16 rport; /* 0: not known yet */
 };
 
+/* What a file's number stands for. Its names follow. */
+struct ebrec_file {
+	__u64 id;
+	__u64 base; /* 0: names of the file and the directories above it, each with its NUL; else a path from the directory of this number */
+	__u64 inode;
+	__u32 dev; /* as the kernel packs it */
+	__u32 has_names; /* 0: it has more names than could be told */
+	char fs[16]; /* type of the file system */
+};
+
 enum ebrec_table {
 	EBREC_PROCESS_FORK = 0,
 	EBREC_PROCESS_EXEC = 1,
@@ -62,7 +72,10 @@ enum ebrec_table {
 	EBREC_HARDIRQ = 19,
 	EBREC_SOFTIRQ = 20,
 	EBREC_BLOCK_IO = 21,
-	EBREC_TABLES = 30,
+	EBREC_FILE_OPEN = 22,
+	EBREC_FILE_IO = 23,
+	EBREC_FILE_PATH = 24,
+	EBREC_TABLES = 33,
 };
 
 _Static_assert(__builtin_offsetof(struct ebrec_task, start) == 0, "ebrec_task.start");
@@ -85,6 +98,13 @@ _Static_assert(__builtin_offsetof(struct ebrec_endpoints, netns) == 32, "ebrec_e
 _Static_assert(__builtin_offsetof(struct ebrec_endpoints, lport) == 36, "ebrec_endpoints.lport");
 _Static_assert(__builtin_offsetof(struct ebrec_endpoints, rport) == 38, "ebrec_endpoints.rport");
 _Static_assert(sizeof(struct ebrec_endpoints) == 40, "ebrec_endpoints");
+_Static_assert(__builtin_offsetof(struct ebrec_file, id) == 0, "ebrec_file.id");
+_Static_assert(__builtin_offsetof(struct ebrec_file, base) == 8, "ebrec_file.base");
+_Static_assert(__builtin_offsetof(struct ebrec_file, inode) == 16, "ebrec_file.inode");
+_Static_assert(__builtin_offsetof(struct ebrec_file, dev) == 24, "ebrec_file.dev");
+_Static_assert(__builtin_offsetof(struct ebrec_file, has_names) == 28, "ebrec_file.has_names");
+_Static_assert(__builtin_offsetof(struct ebrec_file, fs) == 32, "ebrec_file.fs");
+_Static_assert(sizeof(struct ebrec_file) == 48, "ebrec_file");
 
 /* A task was created (fork, vfork, clone). The acting task is the parent. */
 struct ebrec_process_fork {
@@ -482,5 +502,56 @@ _Static_assert(__builtin_offsetof(struct ebrec_block_io, error) == 124, "ebrec_b
 _Static_assert(__builtin_offsetof(struct ebrec_block_io, layer) == 128, "ebrec_block_io.layer");
 _Static_assert(__builtin_offsetof(struct ebrec_block_io, pad) == 132, "ebrec_block_io.pad");
 _Static_assert(sizeof(struct ebrec_block_io) == 136, "ebrec_block_io");
+
+/* A call to open a file (open, openat, openat2, creat), failed ones too. `ts` is when the call began, if that was in the window. */
+struct ebrec_file_open {
+	struct ebrec_head head; /* Caller. */
+	__u64 latency_ns; /* How long the call took. Null: it began before the window. */
+	__u32 uid; /* Effective user of the caller. */
+	__u32 flags; /* Flags, as open(2) names them; what has no name as octal number. Null: unreadable. */
+	__u32 mode; /* Permissions of the file that is to be made, octal, before the umask. Null: none is to be made. */
+	__u32 fd; /* The descriptor. Null: the call failed. */
+	__u32 errno; /* 0, or why it failed. A call that a signal interrupts is EINTR here, although the kernel may repeat it. */
+	__u32 pad; /* Padding. */
+};
+/* Followed by the variable-length field path: The directory's number, then the path and its NUL, if it was readable. */
+_Static_assert(__builtin_offsetof(struct ebrec_file_open, head) == 0, "ebrec_file_open.head");
+_Static_assert(__builtin_offsetof(struct ebrec_file_open, latency_ns) == 48, "ebrec_file_open.latency_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_file_open, uid) == 56, "ebrec_file_open.uid");
+_Static_assert(__builtin_offsetof(struct ebrec_file_open, flags) == 60, "ebrec_file_open.flags");
+_Static_assert(__builtin_offsetof(struct ebrec_file_open, mode) == 64, "ebrec_file_open.mode");
+_Static_assert(__builtin_offsetof(struct ebrec_file_open, fd) == 68, "ebrec_file_open.fd");
+_Static_assert(__builtin_offsetof(struct ebrec_file_open, errno) == 72, "ebrec_file_open.errno");
+_Static_assert(__builtin_offsetof(struct ebrec_file_open, pad) == 76, "ebrec_file_open.pad");
+_Static_assert(sizeof(struct ebrec_file_open) == 80, "ebrec_file_open");
+
+/* A system call that read, wrote, synced, truncated or opened a regular file; a call between two files (sendfile, copy_file_range, splice) is a read of the one and a write of the other. `ts` is when the call began, if that was in the window. Memory-mapped files that are read and written without a call are not in it. */
+struct ebrec_file_io {
+	struct ebrec_head head; /* Caller. */
+	__u32 op; /* What was done. */
+	__u32 errno; /* 0, or why it failed. */
+	__u64 file; /* The file. */
+	__u64 offset; /* Where in the file it began; the new length, for a truncate. Null: it has no place, or the file was appended to by a call that names another. */
+	__u64 requested_bytes; /* Bytes that were asked for. */
+	__u64 bytes; /* Bytes that were read or written; 0 if it failed. */
+	__u64 latency_ns; /* How long the call took. Null: it began before the window. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_file_io, head) == 0, "ebrec_file_io.head");
+_Static_assert(__builtin_offsetof(struct ebrec_file_io, op) == 48, "ebrec_file_io.op");
+_Static_assert(__builtin_offsetof(struct ebrec_file_io, errno) == 52, "ebrec_file_io.errno");
+_Static_assert(__builtin_offsetof(struct ebrec_file_io, file) == 56, "ebrec_file_io.file");
+_Static_assert(__builtin_offsetof(struct ebrec_file_io, offset) == 64, "ebrec_file_io.offset");
+_Static_assert(__builtin_offsetof(struct ebrec_file_io, requested_bytes) == 72, "ebrec_file_io.requested_bytes");
+_Static_assert(__builtin_offsetof(struct ebrec_file_io, bytes) == 80, "ebrec_file_io.bytes");
+_Static_assert(__builtin_offsetof(struct ebrec_file_io, latency_ns) == 88, "ebrec_file_io.latency_ns");
+_Static_assert(sizeof(struct ebrec_file_io) == 96, "ebrec_file_io");
+
+/* A file or directory that a row of another table names, when it is first used, and again every 30 s as long as it is. The path is that from the root of its mount namespace, as it was then. */
+struct ebrec_file_path {
+	struct ebrec_head head; /* Task that used it. */
+};
+/* Followed by the variable-length field file: Number, device and inode, then its names up to the root, each with its NUL. */
+_Static_assert(__builtin_offsetof(struct ebrec_file_path, head) == 0, "ebrec_file_path.head");
+_Static_assert(sizeof(struct ebrec_file_path) == 48, "ebrec_file_path");
 
 #endif

@@ -53,13 +53,57 @@ struct list_head {
 	struct list_head *next, *prev;
 };
 
+struct file_system_type {
+	const char *name;
+};
+
+struct super_block {
+	__u32 s_dev;
+	struct file_system_type *s_type;
+};
+
 struct inode {
 	__u16 i_mode;
+	struct super_block *i_sb;
+	unsigned long i_ino;
+};
+
+struct qstr {
+	__u64 hash_len;
+	const unsigned char *name;
+};
+
+struct dentry {
+	struct dentry *d_parent;
+	struct qstr d_name;
+	struct inode *d_inode;
+};
+
+struct vfsmount {
+	struct dentry *mnt_root;
+};
+
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+};
+
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
 };
 
 struct file {
 	struct inode *f_inode;
 	void *private_data;
+	unsigned int f_flags;
+	__s64 f_pos;
+	struct path f_path;
+};
+
+struct fs_struct {
+	struct path root, pwd;
 };
 
 struct fdtable {
@@ -143,6 +187,7 @@ struct task_struct {
 	struct mm_struct *mm;
 	const struct cred *cred;
 	struct signal_struct *signal;
+	struct fs_struct *fs;
 	struct files_struct *files;
 	struct css_set *cgroups;
 };
@@ -335,7 +380,16 @@ struct bpf_iter__bpf_map_elem {
 #define SIGNAL_GROUP_EXIT 0x00000004 /* include/linux/sched/signal.h */
 #define TASK_REPORT_MAX 0x100 /* bit above all that task_state_index() reports; set for a preempted task */
 #define S_IFMT 0170000
+#define S_IFREG 0100000
 #define S_IFSOCK 0140000
+#define AT_FDCWD -100
+#define O_CREAT 0100 /* include/uapi/asm-generic/fcntl.h; the same on x86 and arm64 */
+#define O_WRONLY 01
+#define O_TRUNC 01000
+#define O_APPEND 02000
+#define __O_TMPFILE 020000000
+#define RWF_APPEND 0x10 /* include/uapi/linux/fs.h */
+#define RWF_NOAPPEND 0x20
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6

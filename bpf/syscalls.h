@@ -22,15 +22,57 @@
 #include "ebrec.h"
 
 #if defined(__TARGET_ARCH_x86)
+#define NR_READ 0
+#define NR_WRITE 1
+#define NR_OPEN 2
+#define NR_PREAD64 17
+#define NR_PWRITE64 18
+#define NR_READV 19
+#define NR_WRITEV 20
+#define NR_SENDFILE 40
 #define NR_ACCEPT 43
 #define NR_EXECVE 59
+#define NR_FSYNC 74
+#define NR_FDATASYNC 75
+#define NR_TRUNCATE 76
+#define NR_FTRUNCATE 77
+#define NR_CREAT 85
+#define NR_OPENAT 257
+#define NR_SPLICE 275
+#define NR_SYNC_FILE_RANGE 277
 #define NR_ACCEPT4 288
+#define NR_PREADV 295
+#define NR_PWRITEV 296
 #define NR_EXECVEAT 322
+#define NR_COPY_FILE_RANGE 326
+#define NR_PREADV2 327
+#define NR_PWRITEV2 328
+#define NR_OPENAT2 437
 #elif defined(__TARGET_ARCH_arm64)
+#define NR_TRUNCATE 45
+#define NR_FTRUNCATE 46
+#define NR_OPENAT 56
+#define NR_READ 63
+#define NR_WRITE 64
+#define NR_READV 65
+#define NR_WRITEV 66
+#define NR_PREAD64 67
+#define NR_PWRITE64 68
+#define NR_PREADV 69
+#define NR_PWRITEV 70
+#define NR_SENDFILE 71
+#define NR_SPLICE 76
+#define NR_FSYNC 82
+#define NR_FDATASYNC 83
+#define NR_SYNC_FILE_RANGE 84
 #define NR_ACCEPT 202
 #define NR_EXECVE 221
 #define NR_ACCEPT4 242
 #define NR_EXECVEAT 281
+#define NR_COPY_FILE_RANGE 285
+#define NR_PREADV2 286
+#define NR_PWRITEV2 287
+#define NR_OPENAT2 437
 #endif
 
 /* Instead of numbers: all calls, or those that --syscalls names. */

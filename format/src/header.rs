@@ -2,7 +2,7 @@
 
 use crate::events;
 use crate::table::Origin;
-use crate::wire::{ConnHead, Endpoints, Head, Task};
+use crate::wire::{ConnHead, Endpoints, File, Head, Task};
 use std::fmt::Write;
 use std::mem::offset_of;
 
@@ -90,12 +90,22 @@ struct ebrec_endpoints {
 \t__u16 rport; /* 0: not known yet */
 };
 
+/* What a file's number stands for. Its names follow. */
+struct ebrec_file {
+\t__u64 id;
+\t__u64 base; /* 0: names of the file and the directories above it, each with its NUL; else a path from the directory of this number */
+\t__u64 inode;
+\t__u32 dev; /* as the kernel packs it */
+\t__u32 has_names; /* 0: it has more names than could be told */
+\tchar fs[16]; /* type of the file system */
+};
+
 ";
 
 type Offsets = Vec<(&'static str, usize)>;
 
 /// The structs of the prologue with the sizes and offsets that Rust gives them.
-fn shared_structs() -> [(&'static str, usize, Offsets); 4] {
+fn shared_structs() -> [(&'static str, usize, Offsets); 5] {
     [
         (
             "ebrec_task",
@@ -128,6 +138,18 @@ fn shared_structs() -> [(&'static str, usize, Offsets); 4] {
                 ("netns", offset_of!(Endpoints, netns)),
                 ("lport", offset_of!(Endpoints, lport)),
                 ("rport", offset_of!(Endpoints, rport)),
+            ],
+        ),
+        (
+            "ebrec_file",
+            size_of::<File>(),
+            vec![
+                ("id", offset_of!(File, id)),
+                ("base", offset_of!(File, base)),
+                ("inode", offset_of!(File, inode)),
+                ("dev", offset_of!(File, dev)),
+                ("has_names", offset_of!(File, has_names)),
+                ("fs", offset_of!(File, fs)),
             ],
         ),
     ]

@@ -86,6 +86,25 @@ pub struct Endpoints {
     pub rport: u16,
 }
 
+/// What a file's number stands for. Its names follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct File {
+    /// The number.
+    pub id: u64,
+    /// 0: the names are those of the file and of the directories above it, each with its NUL, up to the root. Else they are a path
+    /// that leads on from the directory with this number.
+    pub base: u64,
+    /// Inode, or [`NULL64`].
+    pub inode: u64,
+    /// Device of the file system, as the kernel packs it (20 bits of minor number), or [`NULL32`].
+    pub dev: u32,
+    /// 0: it has more names than could be told.
+    pub has_names: u32,
+    /// Type of the file system, NUL-padded.
+    pub fs: [u8; 16],
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

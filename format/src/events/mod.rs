@@ -25,6 +25,9 @@ modules! {
     probe oom: true, "kills by the out-of-memory killer, with the victim's memory";
     probe irq: true, "time in hardware and soft interrupts per CPU, summed up in the kernel every 100 ms";
     probe block: true, "block I/O: every request with queue and device time, disk, operation, flags, error and the task that made it";
+    probe open: true, "files that are opened, or fail to be: path, flags, mode, descriptor or error, latency";
+    probe file: true, "reads, writes, syncs and truncates of regular files: which file, where, how much, how long";
+    recorder paths;
     recorder host;
     recorder session;
 }

@@ -40,6 +40,12 @@ pub(super) static IP_ADDRESS: KindInfo =
     KindInfo { name: "IpAddress", arrow: || DataType::Utf8, unit: None, nullable: true, encoding: Encoding::Dictionary };
 pub(super) static PATH: KindInfo =
     KindInfo { name: "Path", arrow: || DataType::Utf8, unit: None, nullable: true, encoding: Encoding::Dictionary };
+pub(super) static FS: KindInfo =
+    KindInfo { name: "FileSystem", arrow: || DataType::Utf8, unit: None, nullable: true, encoding: Encoding::Dictionary };
+pub(super) static DEVICE: KindInfo =
+    KindInfo { name: "Device", arrow: || DataType::Utf8, unit: None, nullable: true, encoding: Encoding::Dictionary };
+pub(super) static INODE: KindInfo =
+    KindInfo { name: "Inode", arrow: || DataType::Int64, unit: None, nullable: true, encoding: Encoding::Dictionary };
 pub(super) static STRINGS: KindInfo =
     KindInfo { name: "Strings", arrow: strings_type, unit: None, nullable: true, encoding: Encoding::Dictionary };
 pub(super) static TEXT: KindInfo =

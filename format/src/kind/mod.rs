@@ -5,6 +5,8 @@
 
 mod block;
 mod columns;
+mod file_words;
+mod files;
 mod info;
 mod net;
 mod numbers;
@@ -15,6 +17,8 @@ mod words;
 
 pub use block::*;
 pub use columns::{Interned, Numbers};
+pub use file_words::*;
+pub use files::*;
 pub use net::*;
 pub use numbers::*;
 pub use own::*;
@@ -25,6 +29,7 @@ pub use words::*;
 use crate::wire::Task as WireTask;
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
+use std::sync::Arc;
 
 /// How a column is laid out in Parquet. Only encodings that DuckDB and pandas read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +97,10 @@ pub trait Resolver {
     fn note_owner(&mut self, conn_id: u64, owner: &WireTask);
     /// The owner of a connection, if an event told it, be it a later one of the same batch.
     fn owner(&mut self, conn_id: u64) -> Option<WireTask>;
+    /// Remembers what a file's number stands for.
+    fn note_file(&mut self, id: u64, file: FileInfo);
+    /// What a file's number stands for, if a record told it, be it a later one of the same batch.
+    fn file(&mut self, id: u64) -> Option<Arc<FileInfo>>;
     /// `/proc/PID/cmdline` of a process that lives now, arguments separated by NUL.
     fn cmdline(&mut self, pid: u32) -> Option<Vec<u8>>;
     /// The cgroup's path below the cgroup2 mount.
@@ -105,6 +114,10 @@ pub struct NoResolver;
 impl Resolver for NoResolver {
     fn note_owner(&mut self, _: u64, _: &WireTask) {}
     fn owner(&mut self, _: u64) -> Option<WireTask> {
+        None
+    }
+    fn note_file(&mut self, _: u64, _: FileInfo) {}
+    fn file(&mut self, _: u64) -> Option<Arc<FileInfo>> {
         None
     }
     fn cmdline(&mut self, _: u32) -> Option<Vec<u8>> {

@@ -96,6 +96,10 @@ number_kinds! {
     Ret: i32, "__s32" => Int32Type, unit None, Dictionary, |_| false;
     /// oom_score_adj, -1000 to 1000. Null: unknown.
     OomScore: i32, "__s32" => Int32Type, unit None, Dictionary, |v| v == i32::MIN;
+    /// File descriptor. Null: none.
+    Fd: u32, "__u32" => Int32Type, unit None, Dictionary, |v| v == NULL32;
+    /// Place in a file, bytes from its beginning. Null: none.
+    Offset: u64, "__u64" => Int64Type, unit Some("bytes"), Delta, |v| v == NULL64;
     /// Exit status, 0 to 255. Null: killed by a signal.
     ExitCode: u32, "__u32" => Int32Type, unit None, Dictionary, |v| v == NULL32;
     /// Number of bytes, in 32 bits. Null: unknown.

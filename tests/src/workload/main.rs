@@ -9,6 +9,7 @@ mod bench;
 mod block;
 mod child;
 mod exec;
+mod files;
 mod hold;
 mod interrupts;
 mod loopdev;
@@ -35,6 +36,7 @@ const HELP: &str = "\
 ebrec-workload: known activity, and its ground truth as JSON on stdout
 
   exec [--plain N] [--codes N] [--with-core]      children with known argv, exit codes, signals
+  files [DIR…]                                    opens, reads, writes, syncs, in a new directory in each DIR
   threads [N]                                     N threads, created and joined
   tcp [--repeat N] [--tx BYTES] [--rx BYTES] [--chunk BYTES] [--refused N] [--families LIST] [--settle-ms N]
                                                   connections over loopback: families x ways to close
@@ -62,6 +64,7 @@ type Entry = (&'static str, usize, &'static [&'static str], &'static [&'static s
 
 const COMMANDS: &[Entry] = &[
     ("exec", 0, &["plain", "codes"], &["with-core"], exec::run),
+    ("files", 8, &[], &[], files::run),
     ("threads", 1, &[], &[], threads::run),
     ("tcp", 0, &["repeat", "tx", "rx", "chunk", "refused", "families", "settle-ms"], &[], tcp::run),
     ("tcp-hold", 0, &["conns"], &[], hold::run),

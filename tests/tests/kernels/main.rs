@@ -4,6 +4,7 @@
 //! (for work on the comparison). `EBREC_BLESS=1` writes `docs/KERNELS.md`.
 
 mod capture;
+mod files;
 mod peers;
 mod process;
 mod small;
@@ -162,6 +163,7 @@ fn compare(dir: &Path, capture: &Capture, found: &mut Findings) -> Result<()> {
         ("threads", process::threads),
         ("reuse", process::reuse),
         ("pingpong", process::pingpong),
+        ("files", files::files),
         ("tcp", tcp::tcp),
         ("hold", tcp::hold),
         ("retransmit", tcp::retransmit),

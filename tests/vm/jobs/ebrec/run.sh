@@ -7,6 +7,9 @@ JOB=$(pwd)
 NFT=/tools/bin/nft
 PEERS="tcplife tcpconnect tcptracer tcptop"
 TCP="tcp --settle-ms 250"
+# ext4 and tmpfs; on a host whatever these are.
+DIRS="/mnt /dev/shm"
+[ -d /tools ] || DIRS="/tmp /dev/shm"
 
 die() { echo "$*"; exit 1; }
 # until_true <command..>: up to 60 s.
@@ -104,6 +107,8 @@ truth exec exec --codes 8
 truth threads threads
 truth pingpong pingpong 300
 truth reuse pid-reuse --times 3
+# shellcheck disable=SC2086 # a list
+truth files files $DIRS
 truth tcp $TCP
 truth signals signals 5
 truth oom oom

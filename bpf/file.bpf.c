@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Reads, writes and the like on regular files.
+ *
+ * Seen as system calls, everywhere: each is counted once, whatever file systems it goes through (on overlayfs, for the file that
+ * the program opened), and its name and arguments are known. */
+#include "files.h"
+
+/* What a call did; the words of kind FileOp. */
+enum file_op {
+	FILE_READ = 1,
+	FILE_WRITE,
+	FILE_OPEN,
+	FILE_SYNC,
+	FILE_TRUNCATE,
+};
+
+/* Which call it was; the words of kind FileOp. */
+enum file_call {
+	CALL_READ = 1,
+	CALL_WRITE,
+	CALL_PREAD64,
+	CALL_PWRITE64,
+	CALL_READV,
+	CALL_WRITEV,
+	CALL_PREADV,
+	CALL_PWRITEV,
+	CALL_PREADV2,
+	CALL_PWRITEV2,
+	CALL_SENDFILE,
+	CALL_COPY_FILE_RANGE,
+	CALL_SPLICE,
+	CALL_OPEN,
+	CALL_CREAT,
+	CALL_OPENAT,
+	CALL_OPENAT2,
+	CALL_FSYNC,
+	CALL_FDATASYNC,
+	CALL_SYNC_FILE_RANGE,
+	CALL_TRUNCATE,
+	CALL_FTRUNCATE,
+};
+
+#define FILE_OP(op, call) ((op) << 16 | (call))
+
+/* What a row says of a call, but for the file. */
+struct file_call_info {
+	__u64 entered;
+	__u64 offset;
+	__u64 requested;
+	long ret;
+	__u32 op;
+	struct ebrec_task task;
+};
+
+static __always_inline bool is_regular(struct file *file)
+{
+	return file && (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) == S_IFREG;
+}
+
+/* The call that ends now, on a file whose number is ID. */
+static __always_inline int emit_file_io(struct file_call_info *call, __u64 id, __u64 now)
+{
+	struct ebrec_file_io *event = RECORD(file_io, FILE_IO, call->entered ? call->entered : now);
+	__u32 op = call->op >> 16;
+
+	if (!event)
+		return 0;
+	event->head.task = call->task;
+	event->op = call->op;
+	event->errno = errno_of(call->ret);
+	event->file = id;
+	event->offset = call->offset;
+	event->requested_bytes = call->requested;
+	event->bytes = op != FILE_READ && op != FILE_WRITE ? EBREC_NULL64 : call->ret > 0 ? call->ret : 0;
+	event->latency_ns = call->entered ? now - call->entered : EBREC_NULL64;
+	submit(event);
+	return 0;
+}
+
+static __always_inline int on_file_call(struct file_call_info *call, struct file *file)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+
+	return emit_file_io(call, file_id_of(file, now), now);
+}
+
+/* Where a call that moves the file's position began: it has moved by what was done. */
+static __always_inline __u64 position_before(struct file *file, long ret)
+{
+	__u64 now = BPF_CORE_READ(file, f_pos);
+
+	return ret > 0 ? now - ret : now;
+}
+
+/* Sum of the lengths of the pieces of a vector. A function of its own, verified once. */
+__noinline __u64 file_vector_bytes(__u64 vector, __u64 count)
+{
+	struct {
+		__u64 base, len;
+	} piece;
+	__u64 sum = 0;
+
+	/* The kernel takes at most 1024 (UIO_MAXIOV of include/uapi/linux/uio.h). */
+	if (count > 1024)
+		return EBREC_NULL64;
+	for (__u32 i = 0; i < 1024; i++) {
+		if (i >= count)
+			break;
+		if (bpf_probe_read_user(&piece, sizeof(piece), (void *)(vector + i * sizeof(piece)))) {
+			sum = EBREC_NULL64;
+			break;
+		}
+		sum += piece.len;
+	}
+	return sum;
+}
+
+/* read and write, the most frequent of all: a handler of their own, which does little for sockets and pipes. */
+ON_SYS_EXIT(file__calls, TIMED, NR_READ, NR_WRITE, NR_PREAD64, NR_PWRITE64)
+{
+	struct file *file = file_of_fd(syscall_arg(regs, 1));
+	struct file_call_info call = {.entered = entered, .ret = ret};
+
+	if (!is_regular(file) || !wanted_current(&call.task))
+		return 0;
+	call.requested = syscall_arg(regs, 3);
+	call.offset = syscall_arg(regs, 4);
+	switch (nr) {
+	case NR_READ:
+		call.op = FILE_OP(FILE_READ, CALL_READ);
+		call.offset = position_before(file, ret);
+		break;
+	case NR_WRITE:
+		call.op = FILE_OP(FILE_WRITE, CALL_WRITE);
+		call.offset = position_before(file, ret);
+		break;
+	case NR_PREAD64:
+		call.op = FILE_OP(FILE_READ, CALL_PREAD64);
+		break;
+	default:
+		call.op = FILE_OP(FILE_WRITE, CALL_PWRITE64);
+		/* pwrite(2), bugs: appends, wherever it is told to write. Where the end was isn't visible from here. */
+		if (BPF_CORE_READ(file, f_flags) & O_APPEND)
+			call.offset = EBREC_NULL64;
+	}
+	return on_file_call(&call, file);
+}
+
+ON_SYS_EXIT(file__vectors, TIMED, NR_READV, NR_WRITEV, NR_PREADV, NR_PWRITEV, NR_PREADV2, NR_PWRITEV2)
+{
+	struct file *file = file_of_fd(syscall_arg(regs, 1));
+	struct file_call_info call = {.entered = entered, .ret = ret};
+	bool writes = nr == NR_WRITEV || nr == NR_PWRITEV || nr == NR_PWRITEV2;
+	bool at_position = nr == NR_READV || nr == NR_WRITEV;
+	__u64 append = 0;
+
+	if (!is_regular(file) || !wanted_current(&call.task))
+		return 0;
+	if (writes)
+		call.op = FILE_OP(FILE_WRITE, nr == NR_WRITEV ? CALL_WRITEV : nr == NR_PWRITEV ? CALL_PWRITEV : CALL_PWRITEV2);
+	else
+		call.op = FILE_OP(FILE_READ, nr == NR_READV ? CALL_READV : nr == NR_PREADV ? CALL_PREADV : CALL_PREADV2);
+	call.requested = file_vector_bytes(syscall_arg(regs, 2), syscall_arg(regs, 3));
+	call.offset = syscall_arg(regs, 4);
+	/* preadv2(2): -1 stands for the file's position. */
+	if (at_position || ((nr == NR_PREADV2 || nr == NR_PWRITEV2) && call.offset == (__u64)-1)) {
+		call.offset = position_before(file, ret);
+	} else if (writes) {
+		append = BPF_CORE_READ(file, f_flags) & O_APPEND;
+		if (nr == NR_PWRITEV2)
+			append = (append && !(syscall_arg(regs, 6) & RWF_NOAPPEND)) || syscall_arg(regs, 6) & RWF_APPEND;
+		if (append)
+			call.offset = EBREC_NULL64;
+	}
+	return on_file_call(&call, file);
+}
+
+/* Opens are an operation on the file, too; the table file_open has those that fail. */
+ON_SYS_EXIT(file__opens, TIMED, OPEN_CALLS)
+{
+	struct file_call_info call = {.entered = entered, .ret = ret, .offset = EBREC_NULL64, .requested = EBREC_NULL64};
+	struct file *file = ret >= 0 ? file_of_fd(ret) : NULL;
+
+	if (!is_regular(file) || !wanted_current(&call.task))
+		return 0;
+	call.op = FILE_OP(FILE_OPEN, nr == NR_OPENAT ? CALL_OPENAT : nr == NR_OPENAT2 ? CALL_OPENAT2 : CALL_OPEN);
+#if defined(__TARGET_ARCH_x86)
+	if (nr == NR_CREAT)
+		call.op = FILE_OP(FILE_OPEN, CALL_CREAT);
+#endif
+	return on_file_call(&call, file);
+}
+
+ON_SYS_EXIT(file__syncs, TIMED, NR_FSYNC, NR_FDATASYNC, NR_SYNC_FILE_RANGE, NR_FTRUNCATE)
+{
+	struct file_call_info call = {.entered = entered, .ret = ret, .offset = EBREC_NULL64, .requested = EBREC_NULL64};
+	struct file *file = file_of_fd(syscall_arg(regs, 1));
+
+	if (!is_regular(file) || !wanted_current(&call.task))
+		return 0;
+	if (nr == NR_FSYNC) {
+		call.op = FILE_OP(FILE_SYNC, CALL_FSYNC);
+	} else if (nr == NR_FDATASYNC) {
+		call.op = FILE_OP(FILE_SYNC, CALL_FDATASYNC);
+	} else if (nr == NR_SYNC_FILE_RANGE) {
+		call.op = FILE_OP(FILE_SYNC, CALL_SYNC_FILE_RANGE);
+		call.offset = syscall_arg(regs, 2);
+		call.requested = syscall_arg(regs, 3);
+	} else {
+		call.op = FILE_OP(FILE_TRUNCATE, CALL_FTRUNCATE);
+		call.offset = syscall_arg(regs, 2);
+	}
+	return on_file_call(&call, file);
+}
+
+/* Where an end of a copy began: where its argument says, which the kernel has moved on by what was done, else at the position. */
+static __always_inline __u64 copy_offset(struct file *file, unsigned long at, long ret)
+{
+	__u64 now;
+
+	if (!at)
+		return position_before(file, ret);
+	if (bpf_probe_read_user(&now, sizeof(now), (void *)at))
+		return EBREC_NULL64;
+	return ret > 0 ? now - ret : now;
+}
+
+/* Calls between two files: a read of the one and a write of the other, of each that is a regular file. */
+ON_SYS_EXIT(file__copies, TIMED, NR_SENDFILE, NR_COPY_FILE_RANGE, NR_SPLICE)
+{
+	struct file_call_info call = {.entered = entered, .ret = ret};
+	bool sends = nr == NR_SENDFILE;
+	struct file *in = file_of_fd(sends ? syscall_arg(regs, 2) : syscall_arg(regs, 1));
+	struct file *out = file_of_fd(sends ? syscall_arg(regs, 1) : syscall_arg(regs, 3));
+	__u32 name = sends ? CALL_SENDFILE : nr == NR_SPLICE ? CALL_SPLICE : CALL_COPY_FILE_RANGE;
+
+	if ((!is_regular(in) && !is_regular(out)) || !wanted_current(&call.task))
+		return 0;
+	call.requested = sends ? syscall_arg(regs, 4) : syscall_arg(regs, 5);
+	if (is_regular(in)) {
+		call.op = FILE_OP(FILE_READ, name);
+		call.offset = copy_offset(in, sends ? syscall_arg(regs, 3) : syscall_arg(regs, 2), ret);
+		on_file_call(&call, in);
+	}
+	if (is_regular(out)) {
+		call.op = FILE_OP(FILE_WRITE, name);
+		call.offset = copy_offset(out, sends ? 0 : syscall_arg(regs, 4), ret);
+		on_file_call(&call, out);
+	}
+	return 0;
+}

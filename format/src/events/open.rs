@@ -1,0 +1,27 @@
+//! Files that are opened.
+
+use crate::table::events;
+
+events! {
+    /// A call to open a file (open, openat, openat2, creat), failed ones too. `ts` is when the call began, if that was in the window.
+    FileOpen = "file_open" {
+        /// Caller.
+        head: Head,
+        /// How long the call took. Null: it began before the window.
+        latency_ns: Duration,
+        /// Effective user of the caller.
+        uid: Uid,
+        /// Flags, as open(2) names them; what has no name as octal number. Null: unreadable.
+        flags: OpenFlags,
+        /// Permissions of the file that is to be made, octal, before the umask. Null: none is to be made.
+        mode: FileMode,
+        /// The descriptor. Null: the call failed.
+        fd: Fd,
+        /// 0, or why it failed. A call that a signal interrupts is EINTR here, although the kernel may repeat it.
+        errno: Errno,
+        /// Padding.
+        pad: Pad32,
+    };
+    /// The directory's number, then the path and its NUL, if it was readable.
+    tail path: OpenPath
+}
