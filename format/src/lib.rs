@@ -26,6 +26,7 @@
 //! contain no line that names an event column outside of what they compute from it.
 
 pub mod capture;
+mod coded;
 pub mod events;
 pub mod header;
 pub mod kind;

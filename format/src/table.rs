@@ -145,7 +145,8 @@ pub trait RowSink: Send {
     fn append_record(&mut self, record: &[u8], context: &mut Context<'_>) -> bool;
     /// Rows so far.
     fn rows(&self) -> usize;
-    /// The rows so far as a batch; the sink is empty afterwards.
+    /// The rows so far as a batch; the sink is empty afterwards. A column of few distinct values may be a dictionary of the
+    /// type that the schema has.
     fn finish(&mut self, context: &mut Context<'_>) -> RecordBatch;
 }
 
@@ -174,7 +175,16 @@ impl<R: Row> Builder<R> {
         let mut columns = Vec::with_capacity(self.schema.fields().len());
         R::finish(&mut self.builders, context, &mut columns);
         self.rows = 0;
-        match RecordBatch::try_new(self.schema.clone(), columns) {
+        // Columns of few distinct values come as dictionaries of their type.
+        let fields = self.schema.fields().iter().zip(&columns).map(|(field, column)| {
+            if field.data_type() == column.data_type() {
+                field.clone()
+            } else {
+                Arc::new(field.as_ref().clone().with_data_type(column.data_type().clone()))
+            }
+        });
+        let schema = Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), self.schema.metadata().clone()));
+        match RecordBatch::try_new(schema, columns) {
             Ok(batch) => batch,
             // The columns and the schema come from the same declaration; a test builds every table.
             Err(error) => unreachable!("table {}: {error}", R::table().name),

@@ -11,7 +11,7 @@ pub const NULL32: u32 = u32::MAX;
 pub const NULL64: u64 = u64::MAX;
 
 /// A task as the kernel saw it at the time of the event. `pid` is [`NULL32`] where the task isn't known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Task {
     /// When the process started (`group_leader->start_boottime`), ns of CLOCK_BOOTTIME.

@@ -10,7 +10,6 @@ use ebrec_format::manifest::{MANIFEST, Manifest, TableState};
 use ebrec_format::pack::PackWriter;
 use ebrec_format::table::Table;
 use ebrec_format::{events, segment};
-use parquet::arrow::ArrowWriter;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -72,7 +71,7 @@ struct Loose {
 }
 
 struct Open {
-    writer: ArrowWriter<Vec<u8>>,
+    writer: segment::Writer,
     rows: usize,
     since: Instant,
     last_ts: i64,
@@ -176,15 +175,12 @@ impl Store {
         let file = &mut self.tables[index];
         let open = match &mut file.open {
             Some(open) => open,
-            None => {
-                let writer = ArrowWriter::try_new(Vec::new(), file.table.schema(), Some(segment::properties(file.table)));
-                file.open.insert(Open {
-                    writer: writer.context("cannot begin a segment")?,
-                    rows: 0,
-                    since: Instant::now(),
-                    last_ts: i64::MIN,
-                })
-            }
+            None => file.open.insert(Open {
+                writer: segment::Writer::new(file.table).context("cannot begin a segment")?,
+                rows: 0,
+                since: Instant::now(),
+                last_ts: i64::MIN,
+            }),
         };
         if sorted || !file.table.has_ts() {
             open.writer.write(batch)?;
@@ -217,7 +213,7 @@ impl Store {
     fn seal(&mut self, index: usize) -> Result<()> {
         let file = &mut self.tables[index];
         let Some(open) = file.open.take() else { return Ok(()) };
-        let bytes = open.writer.into_inner().context("cannot end a segment")?;
+        let bytes = open.writer.finish().context("cannot end a segment")?;
         let seq = file.next;
         file.next += 1;
         if bytes.len() >= PACK_BYTES {
@@ -412,13 +408,13 @@ impl Store {
         {
             let seq = file.next;
             file.next += 1;
-            let bytes = open.writer.into_inner().context("cannot end a segment")?;
+            let bytes = open.writer.finish().context("cannot end a segment")?;
             return self.pack(index, seq, seq, &bytes);
         }
         if let Some(open) = open {
             let seq = file.next;
             file.next += 1;
-            let bytes = open.writer.into_inner().context("cannot end a segment")?;
+            let bytes = open.writer.finish().context("cannot end a segment")?;
             self.write_loose(index, seq, open.rows, &bytes)?;
         }
         let file = &self.tables[index];

@@ -1,9 +1,10 @@
 //! The two collectors that nearly all builders consist of.
 
-use arrow::array::{PrimitiveArray, StringArray, StringBuilder};
+use arrow::array::{DictionaryArray, Int32Array, PrimitiveArray, StringBuilder};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
-use arrow::datatypes::ArrowPrimitiveType;
+use arrow::datatypes::{ArrowPrimitiveType, Int32Type};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Fixed-width numbers, with nulls kept only if there are any.
 pub struct Numbers<T: ArrowPrimitiveType> {
@@ -50,59 +51,90 @@ impl<T: ArrowPrimitiveType> Numbers<T> {
     }
 }
 
-/// Distinct texts that a column remembers from batch to batch.
-const MOST_TEXTS: usize = 4096;
+/// Distinct values that a column remembers from batch to batch.
+pub(super) const MOST_VALUES: usize = 4096;
+
+/// The number of each value, in order of appearance, and the numbers row by row.
+pub(super) struct Codes<K> {
+    // Not the standard hasher: this is looked up several times per event.
+    codes: HashMap<K, i32, ahash::RandomState>,
+    rows: Vec<i32>,
+    last: Option<(K, i32)>,
+}
+
+impl<K> Default for Codes<K> {
+    fn default() -> Self {
+        Codes { codes: HashMap::default(), rows: Vec::new(), last: None }
+    }
+}
+
+impl<K: Copy + Eq + std::hash::Hash> Codes<K> {
+    /// Adds a row; `true` if its value is new, and so has the next number.
+    #[inline]
+    pub(super) fn push(&mut self, key: K) -> bool {
+        if let Some((last, code)) = self.last
+            && last == key
+        {
+            self.rows.push(code);
+            return false;
+        }
+        let next = self.codes.len() as i32;
+        let code = *self.codes.entry(key).or_insert(next);
+        self.last = Some((key, code));
+        self.rows.push(code);
+        code == next
+    }
+
+    pub(super) fn take_rows(&mut self) -> Int32Array {
+        // The next batch will be as large: growing again from nothing would copy it once more.
+        let fresh = Vec::with_capacity(self.rows.len());
+        Int32Array::from(std::mem::replace(&mut self.rows, fresh))
+    }
+}
+
+/// Values by number. A column of them reads like one of the values.
+pub(super) fn coded(rows: Int32Array, values: arrow::array::ArrayRef) -> DictionaryArray<Int32Type> {
+    match DictionaryArray::try_new(rows, values) {
+        Ok(array) => array,
+        // Numbers are given to values as they are added.
+        Err(error) => unreachable!("{error}"),
+    }
+}
 
 /// Strings of few distinct values: each distinct wire value is turned into text once.
 pub struct Interned<K> {
-    // Not the standard hasher: this is looked up several times per event.
-    codes: HashMap<K, u32, ahash::RandomState>,
+    codes: Codes<K>,
     texts: Vec<Option<String>>,
-    rows: Vec<u32>,
-    last: Option<(K, u32)>,
 }
 
 impl<K> Default for Interned<K> {
     fn default() -> Self {
-        Interned { codes: HashMap::default(), texts: Vec::new(), rows: Vec::new(), last: None }
+        Interned { codes: Codes::default(), texts: Vec::new() }
     }
 }
 
 impl<K: Copy + Eq + std::hash::Hash> Interned<K> {
     #[inline]
     pub(super) fn push(&mut self, key: K, text: impl FnOnce() -> Option<String>) {
-        let code = match self.last {
-            Some((last, code)) if last == key => code,
-            _ => {
-                let texts = &mut self.texts;
-                let code = *self.codes.entry(key).or_insert_with(|| {
-                    texts.push(text());
-                    texts.len() as u32 - 1
-                });
-                self.last = Some((key, code));
-                code
-            }
-        };
-        self.rows.push(code);
+        if self.codes.push(key) {
+            self.texts.push(text());
+        }
     }
 
-    pub(super) fn take(&mut self) -> StringArray {
-        let bytes = self.rows.iter().map(|&code| self.texts[code as usize].as_ref().map_or(0, String::len)).sum();
-        let mut out = StringBuilder::with_capacity(self.rows.len(), bytes);
-        for &code in &self.rows {
-            out.append_option(self.texts[code as usize].as_deref());
-        }
-        self.rows.clear();
+    pub(super) fn take(&mut self) -> DictionaryArray<Int32Type> {
+        let mut texts = StringBuilder::new();
+        self.texts.iter().for_each(|text| texts.append_option(text.as_deref()));
+        let rows = self.codes.take_rows();
         // What was seen will be seen again; but a host that invents names all the time must not fill the memory.
-        if self.texts.len() > MOST_TEXTS {
+        if self.texts.len() > MOST_VALUES {
             *self = Interned::default();
         }
-        out.finish()
+        coded(rows, Arc::new(texts.finish()))
     }
 }
 
 impl<K> std::fmt::Debug for Interned<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Interned({} rows)", self.rows.len())
+        write!(f, "Interned({} values)", self.texts.len())
     }
 }

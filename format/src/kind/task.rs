@@ -1,11 +1,11 @@
 //! Tasks, and what every event begins with.
 
-use super::columns::{Interned, Numbers};
+use super::columns::{Codes, MOST_VALUES, Numbers, coded};
 use super::info::*;
 use super::{Build, Context, Kind, Parts, WireKind};
 use crate::text;
 use crate::wire::{self, NULL64, Task as WireTask};
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, Int32Array, Int64Array, StringArray};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampNanosecondType};
 use std::sync::Arc;
 
@@ -30,51 +30,48 @@ impl WireKind for Task {
 }
 
 /// Builder of tasks. Rows of unknown tasks may wait for an owner that a later record tells.
+///
+/// Few tasks make nearly all events: each is looked up once per event, and its four columns share the numbers.
 #[derive(Default)]
 pub struct TaskBuilder {
-    pid: Numbers<Int32Type>,
-    tid: Numbers<Int32Type>,
-    comm: Interned<[u8; 16]>,
-    process_id: Numbers<Int64Type>,
+    codes: Codes<WireTask>,
+    tasks: Vec<WireTask>,
 }
 
 impl TaskBuilder {
     #[inline]
     fn push(&mut self, task: &WireTask) {
-        self.pid.push(task.pid as i32);
-        self.tid.push(task.tid as i32);
-        self.process_id.push(task.process_id());
-        self.comm.push(task.comm, || Some(text::c_str(&task.comm).into_owned()));
-    }
-
-    fn push_or_null(&mut self, task: &WireTask) {
-        if task.is_known() {
-            self.push(task);
-        } else {
-            self.pid.push_null();
-            self.tid.push_null();
-            self.process_id.push_null();
-            // No thread's name begins with 0xff twice and ends with it: the null of this column.
-            self.comm.push([0xff; 16], || None);
+        if self.codes.push(*task) {
+            self.tasks.push(*task);
         }
     }
 
-    fn take(&mut self, out: &mut Vec<ArrayRef>) {
-        out.push(Arc::new(self.pid.take()));
-        out.push(Arc::new(self.tid.take()));
-        out.push(Arc::new(self.comm.take()));
-        out.push(Arc::new(self.process_id.take()));
+    /// `always_known`: the columns can't be null, whatever a record says.
+    fn take(&mut self, always_known: bool, out: &mut Vec<ArrayRef>) {
+        let rows = self.codes.take_rows();
+        let known = || self.tasks.iter().map(|task| (always_known || task.is_known()).then_some(task));
+        let pid: Int32Array = known().map(|task| Some(task?.pid as i32)).collect();
+        let tid: Int32Array = known().map(|task| Some(task?.tid as i32)).collect();
+        let comm: StringArray = known().map(|task| Some(text::c_str(&task?.comm))).collect();
+        let process_id: Int64Array = known().map(|task| Some(task?.process_id())).collect();
+        for values in [Arc::new(pid) as ArrayRef, Arc::new(tid), Arc::new(comm), Arc::new(process_id)] {
+            out.push(Arc::new(coded(rows.clone(), values)));
+        }
+        // What was seen will be seen again; but a host that makes tasks all the time must not fill the memory.
+        if self.tasks.len() > MOST_VALUES {
+            *self = TaskBuilder::default();
+        }
     }
 }
 
 impl Build<WireTask> for TaskBuilder {
     #[inline]
     fn append(&mut self, task: &WireTask, _: &mut Context<'_>) {
-        self.push_or_null(task);
+        self.push(task);
     }
 
     fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
-        self.take(out);
+        self.take(false, out);
     }
 }
 
@@ -166,11 +163,11 @@ pub struct MaybeHeadBuilder(HeadBuilder);
 impl Build<wire::Head> for MaybeHeadBuilder {
     fn append(&mut self, head: &wire::Head, context: &mut Context<'_>) {
         self.0.push(head, context);
-        self.0.task.push_or_null(&head.task);
+        self.0.task.push(&head.task);
     }
 
     fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
-        self.0.take(out);
+        self.0.take(false, out);
     }
 }
 
@@ -189,10 +186,10 @@ impl HeadBuilder {
         self.cpu.push(i32::from(head.cpu));
     }
 
-    fn take(&mut self, out: &mut Vec<ArrayRef>) {
+    fn take(&mut self, always_known: bool, out: &mut Vec<ArrayRef>) {
         out.push(Arc::new(self.ts.take().with_timezone("UTC")));
         out.push(Arc::new(self.cpu.take()));
-        self.task.take(out);
+        self.task.take(always_known, out);
     }
 }
 
@@ -204,7 +201,7 @@ impl Build<wire::Head> for HeadBuilder {
     }
 
     fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
-        self.take(out);
+        self.take(true, out);
     }
 }
 
@@ -256,9 +253,9 @@ impl Build<wire::ConnHead> for ConnHeadBuilder {
     fn finish(&mut self, context: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
         for (task, &conn_id) in self.tasks.drain(..).zip(&self.conn_id) {
             let known = if task.is_known() { None } else { context.resolver.owner(conn_id) };
-            self.head.task.push_or_null(&known.unwrap_or(task));
+            self.head.task.push(&known.unwrap_or(task));
         }
-        self.head.take(out);
+        self.head.take(false, out);
         let mut conn_id = Numbers::<Int64Type>::default();
         self.conn_id.drain(..).for_each(|id| conn_id.push_option((id != NULL64).then_some(id as i64)));
         out.push(Arc::new(conn_id.take()));
