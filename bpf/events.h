@@ -410,7 +410,7 @@ struct ebrec_oom_kill {
 	__u64 victim_cgroup_id; /* cgroup v2 of the victim. */
 	__u64 limit_cgroup_id; /* cgroup whose limit was hit; in the hierarchy of the memory controller, which on cgroup v1 is its own. Null: not a cgroup's limit, or not visible on this kernel. */
 	__u64 allowed_bytes; /* Memory that the search was about: the host's, the nodes', or the limit of the cgroup. Null: not visible on this kernel. */
-	__u32 constraint; /* What ran out. Null: not visible on this kernel. */
+	__u32 oom_constraint; /* What ran out. Null: not visible on this kernel. */
 	__s32 oom_score_adj; /* oom_score_adj of the victim, -1000 to 1000. */
 	__u32 victim_uid; /* Effective user of the victim. */
 	__u32 pad; /* Padding. */
@@ -424,7 +424,7 @@ _Static_assert(__builtin_offsetof(struct ebrec_oom_kill, shmem_rss_bytes) == 104
 _Static_assert(__builtin_offsetof(struct ebrec_oom_kill, victim_cgroup_id) == 112, "ebrec_oom_kill.victim_cgroup_id");
 _Static_assert(__builtin_offsetof(struct ebrec_oom_kill, limit_cgroup_id) == 120, "ebrec_oom_kill.limit_cgroup_id");
 _Static_assert(__builtin_offsetof(struct ebrec_oom_kill, allowed_bytes) == 128, "ebrec_oom_kill.allowed_bytes");
-_Static_assert(__builtin_offsetof(struct ebrec_oom_kill, constraint) == 136, "ebrec_oom_kill.constraint");
+_Static_assert(__builtin_offsetof(struct ebrec_oom_kill, oom_constraint) == 136, "ebrec_oom_kill.oom_constraint");
 _Static_assert(__builtin_offsetof(struct ebrec_oom_kill, oom_score_adj) == 140, "ebrec_oom_kill.oom_score_adj");
 _Static_assert(__builtin_offsetof(struct ebrec_oom_kill, victim_uid) == 144, "ebrec_oom_kill.victim_uid");
 _Static_assert(__builtin_offsetof(struct ebrec_oom_kill, pad) == 148, "ebrec_oom_kill.pad");

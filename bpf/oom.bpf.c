@@ -89,7 +89,7 @@ static __always_inline int on_victim(struct oom_victim *victim)
 	}
 	event->allowed_bytes = search ? search->allowed_bytes : EBREC_NULL64;
 	event->limit_cgroup_id = search ? search->limit_cgroup_id : EBREC_NULL64;
-	event->constraint = search ? search->constraint : EBREC_NULL32;
+	event->oom_constraint = search ? search->constraint : EBREC_NULL32;
 	event->pad = 0;
 	submit(event);
 	return 0;

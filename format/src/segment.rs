@@ -75,7 +75,7 @@ pub fn encode(table: &Table, batches: &[RecordBatch]) -> Result<Vec<u8>, Parquet
 /// A column of a row group in the making.
 enum Column {
     /// Written from codes.
-    Coded(CodedColumn),
+    Coded(Box<CodedColumn>),
     /// Written by parquet; a nested one has several.
     Arrow(Vec<ArrowColumnWriter>),
 }
@@ -136,7 +136,7 @@ impl Writer {
         let mut writers = self.factory.create_column_writers(self.file.flushed_row_groups().len())?.into_iter();
         for (field, &coded) in self.schema.fields().iter().zip(&self.coded) {
             let own: Vec<ArrowColumnWriter> = writers.by_ref().take(leaves(field.data_type())).collect();
-            self.columns.push(if coded { Column::Coded(CodedColumn::default()) } else { Column::Arrow(own) });
+            self.columns.push(if coded { Column::Coded(Box::default()) } else { Column::Arrow(own) });
         }
         Ok(())
     }
@@ -198,7 +198,9 @@ fn sorted<'a>(table: &Table, batches: &'a [RecordBatch]) -> Result<Cow<'a, [Reco
     if !table.has_ts() || in_order(batches) {
         return Ok(Cow::Borrowed(batches));
     }
-    let whole = concat_batches(&table.schema(), batches)?;
+    // Not the table's schema: a column of few values may come as a dictionary of its type.
+    let Some(schema) = batches.first().map(RecordBatch::schema) else { return Ok(Cow::Borrowed(batches)) };
+    let whole = concat_batches(&schema, batches)?;
     let column = SortColumn { values: whole.column(0).clone(), options: Some(SortOptions { descending: false, nulls_first: true }) };
     let order = lexsort_to_indices(&[column], None)?;
     Ok(Cow::Owned(vec![take_record_batch(&whole, &order)?]))
@@ -312,6 +314,24 @@ mod tests {
             let read = concat_batches(&table.schema(), &read).unwrap();
             assert_eq!(read, concat_batches(&table.schema(), &truth).unwrap(), "{distinct} values in {rows} rows");
         }
+    }
+
+    #[test]
+    fn late_rows_are_sorted_whatever_their_form() {
+        let table = events::table("sched_switch").unwrap();
+        let mut random = Random(9);
+        let columns: Vec<ArrayRef> = table.schema().fields().iter().map(|field| column(&mut random, field, 100, 9, 0)).collect();
+        let truth = RecordBatch::try_new(table.schema(), columns).unwrap();
+        let backwards: Int32Array = (0..100).rev().collect();
+        let late = take_record_batch(&truth, &backwards).unwrap();
+        let coded: Vec<ArrayRef> = late.columns().iter().map(as_dictionary).collect();
+        let fields: Vec<_> =
+            late.schema().fields().iter().zip(&coded).map(|(f, c)| f.as_ref().clone().with_data_type(c.data_type().clone())).collect();
+        let late = RecordBatch::try_new(Arc::new(Schema::new(fields)), coded).unwrap();
+        let mut writer = Writer::new(table).unwrap();
+        writer.write(&sort(table, &late).unwrap()).unwrap();
+        let read = decode(writer.finish().unwrap()).unwrap();
+        assert_eq!(concat_batches(&table.schema(), &read).unwrap(), truth);
     }
 
     #[test]

@@ -21,6 +21,8 @@ for directory in sorted(p for p in root.iterdir() if p.is_dir()):
     columns = {}
     for name, kind in db.execute(f"SELECT column_name, column_type FROM (DESCRIBE {directory.name})").fetchall():
         column = frame[name]
+        # Some are words of SQL, such as offset.
+        name = '"' + name + '"'
         found = {"type": kind, "duckdb": {}, "pandas": {}}
         if kind.startswith("TIMESTAMP"):
             low, high, count = db.execute(f"SELECT epoch_ns(min({name})::TIMESTAMP_NS), epoch_ns(max({name})::TIMESTAMP_NS), count({name}) FROM {directory.name}").fetchone()
@@ -51,7 +53,7 @@ for directory in sorted(p for p in root.iterdir() if p.is_dir()):
             found["duckdb"] = {"items": items, "count": count}
             values = [v for v in column if v is not pandas.NA and v is not None]
             found["pandas"] = {"items": sum(map(len, values)), "count": len(values)}
-        columns[name] = found
+        columns[column.name] = found
     tables[directory.name] = {"rows": len(frame), "columns": columns}
 answers = [db.execute(query).fetchall() for query in queries]
 print(json.dumps({"tables": tables, "answers": answers}))
@@ -108,6 +110,7 @@ fn rows(capture: &Capture, query: &str) -> Result<Vec<Vec<Value>>> {
 
 /// What the script asks DuckDB of a column of this type, asked in our SQL.
 fn aggregates(column: &str, kind: &str) -> Result<Vec<(&'static str, String)>> {
+    let column = format!("\"{column}\"");
     let mut wanted = match kind {
         kind if kind.starts_with("TIMESTAMP") => {
             vec![("min", format!("CAST(min({column}) AS BIGINT)")), ("max", format!("CAST(max({column}) AS BIGINT)"))]

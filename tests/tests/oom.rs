@@ -22,8 +22,8 @@ fn a_victim_is_recorded_with_its_memory() -> Result<()> {
     assert!(limit * 9 / 10 < anonymous && anonymous < limit + (4 << 20), "{row}");
     assert!(int(&row["total_vm_bytes"])? > 2 * limit, "{row}");
     // What ran out is only visible where there are trampolines; where it is, it is the cgroup.
-    if !row["constraint"].is_null() {
-        assert_eq!((&row["constraint"], &row["allowed_bytes"]), (&json!("memcg"), &truth["limit_bytes"]), "{row}");
+    if !row["oom_constraint"].is_null() {
+        assert_eq!((&row["oom_constraint"], &row["allowed_bytes"]), (&json!("memcg"), &truth["limit_bytes"]), "{row}");
         assert_eq!(row["limit_cgroup_id"], truth["limit_cgroup_id"]);
     }
     Ok(())

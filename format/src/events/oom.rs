@@ -24,7 +24,7 @@ events! {
         /// Memory that the search was about: the host's, the nodes', or the limit of the cgroup. Null: not visible on this kernel.
         allowed_bytes: Bytes,
         /// What ran out. Null: not visible on this kernel.
-        constraint: OomConstraint,
+        oom_constraint: OomConstraint,
         /// oom_score_adj of the victim, -1000 to 1000.
         oom_score_adj: OomScore,
         /// Effective user of the victim.

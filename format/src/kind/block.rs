@@ -83,7 +83,7 @@ fn block_flags(flags: u32) -> String {
 mod tests {
     use super::*;
     use crate::kind::NoResolver;
-    use arrow::array::{Array, AsArray};
+    use arrow::array::AsArray;
 
     fn texts<V, B: Build<V> + Default>(values: &[V]) -> Vec<Option<String>> {
         let mut builder = B::default();
@@ -91,8 +91,8 @@ mod tests {
         values.iter().for_each(|value| builder.append(value, &mut context));
         let mut out = Vec::new();
         builder.finish(&mut context, &mut out);
-        let array = out[0].as_string::<i32>();
-        (0..array.len()).map(|i| array.is_valid(i).then(|| array.value(i).to_owned())).collect()
+        let array = arrow::compute::cast(&out[0], &DataType::Utf8);
+        array.iter().flat_map(|array| array.as_string::<i32>()).map(|text| text.map(str::to_owned)).collect()
     }
 
     fn some(texts: &[&str]) -> Vec<Option<String>> {

@@ -4,6 +4,7 @@ use crate::{args::Args, sys};
 use ebrec_tests::{Context, Result, fail};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 
 /// A signal that the child blocks: the first stays pending, the others find it there.
 const BLOCKED: i32 = libc::SIGUSR1;
@@ -19,8 +20,11 @@ pub fn run(args: &Args) -> Result<Value> {
     let times = args.number_at(0, 10)?;
     let (mut ready, mut tell) = sys::pipe()?;
     let (hold, release) = sys::pipe()?;
+    // The parent's end must outlive the child, so it isn't moved into it.
+    let release_fd = release.as_raw_fd();
     let child = sys::fork(move || {
-        drop(release);
+        // SAFETY: the child's copy of a descriptor that nothing else in it uses; with it open, the end of the parent wouldn't be seen.
+        unsafe { libc::close(release_fd) };
         prepare_target()?;
         tell.write_all(b"r").context("tell the parent")?;
         // Until the parent kills it.
@@ -56,6 +60,7 @@ pub fn run(args: &Args) -> Result<Value> {
     sys::check("kill", unsafe { libc::kill(child, libc::SIGTERM) })?;
     row(libc::SIGTERM, "SI_USER", true, vec!["delivered"], me, child);
     let status = sys::wait(child)?;
+    drop(release);
     if !libc::WIFSIGNALED(status) || libc::WTERMSIG(status) != libc::SIGTERM {
         return fail(format!("the child ended with wait status {status:#x}"));
     }

@@ -40,7 +40,7 @@ pub fn oom(capture: &Capture, truth: &Value, found: &mut Findings) -> Result<()>
         // As in tests/oom.rs.
         found.check(OOM, limit * 9 / 10 < used && used < limit + (4 << 20), || format!("anonymous memory {used} of {limit}"));
         if capture.rows("probe", "hook", &json!("search"))?.iter().any(|hook| !hook["mechanism"].is_null()) {
-            let search = (&row["constraint"], &row["allowed_bytes"], &row["limit_cgroup_id"]);
+            let search = (&row["oom_constraint"], &row["allowed_bytes"], &row["limit_cgroup_id"]);
             found.equal("oom search", "what ran out", search, (&json!("memcg"), &truth["limit_bytes"], &truth["limit_cgroup_id"]));
         }
     }
