@@ -92,7 +92,7 @@ mod tests {
         let mut out = Vec::new();
         builder.finish(&mut context, &mut out);
         let array = arrow::compute::cast(&out[0], &DataType::Utf8);
-        array.iter().flat_map(|array| array.as_string::<i32>()).map(|text| text.map(str::to_owned)).collect()
+        array.iter().flat_map(AsArray::as_string::<i32>).map(|text| text.map(str::to_owned)).collect()
     }
 
     fn some(texts: &[&str]) -> Vec<Option<String>> {
