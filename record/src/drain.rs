@@ -12,8 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
-/// A pass holds at most this much of each ring, so that memory stays bounded when the pipeline is slower than the host.
-const PASS_BYTES: usize = 6 << 20;
+/// A pass holds at most about this much of all rings, so that memory stays bounded when the pipeline is slower than the host:
+/// up to five passes are on their way at a time.
+const PASS_BYTES: usize = 8 << 20;
+/// But of one ring at least this much, which is more than its largest record.
+const LEAST_BYTES: usize = 128 << 10;
 /// How long a record may be on its way from its time stamp to the ring: an interrupt or a preempted hypervisor in between.
 const SLACK_NS: u64 = 2_000_000;
 /// How fast a ring may fill without getting full between two looks, bytes per second and CPU.
@@ -49,6 +52,8 @@ struct Taken {
     records: u64,
     malformed: u64,
     last_ts: u64,
+    /// When a look ends.
+    most: usize,
 }
 
 impl Taken {
@@ -67,7 +72,7 @@ impl Taken {
         self.bytes.extend_from_slice(used);
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
         self.records += 1;
-        if self.bytes.len() >= PASS_BYTES { -1 } else { 0 }
+        if self.bytes.len() >= self.most { -1 } else { 0 }
     }
 }
 
@@ -81,8 +86,9 @@ pub fn drain(
     returned: &Receiver<Vec<u8>>,
 ) -> Result<()> {
     let mut shards = Vec::new();
+    let most = (PASS_BYTES / rings.len().max(1)).max(LEAST_BYTES);
     for map in rings {
-        let taken = Rc::new(RefCell::new(Taken::default()));
+        let taken = Rc::new(RefCell::new(Taken { most, ..Taken::default() }));
         let into = taken.clone();
         let mut builder = RingBufferBuilder::new();
         builder.add(map, move |record| into.borrow_mut().copy(record)).context("cannot read a ring buffer")?;
@@ -121,7 +127,7 @@ fn look(shards: &[Shard], counters: &Counters, returned: &Receiver<Vec<u8>>) -> 
         let _ = shard.ring.consume_raw();
         let mut taken = shard.taken.borrow_mut();
         fullest = fullest.max(taken.bytes.len());
-        if taken.bytes.len() >= PASS_BYTES {
+        if taken.bytes.len() >= taken.most {
             complete = false;
             pass.watermark = pass.watermark.min(taken.last_ts.saturating_sub(SLACK_NS));
         }

@@ -3,6 +3,7 @@
 //! The programs' names say all: `PROBE__HOOK__MECHANISM[_Nargs][__PART]` (see `bpf/ebrec.h`). Nothing here lists a hook.
 
 use crate::kernel::Kernel;
+use ebrec_format::events;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A BPF program, as its name and section describe it.
@@ -87,6 +88,8 @@ pub fn choose(
         let choice = choose_for(&of_hook, kernel, excluded, prefer);
         hooks.push(Hook { probe: first.probe.clone(), hook: first.hook.clone(), feeds: first.feeds.clone(), choice });
     }
+    // The order of the object's sections is nobody's order.
+    hooks.sort_by_key(|hook| events::PROBES.iter().position(|probe| probe.name == hook.probe));
     hooks
 }
 

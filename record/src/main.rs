@@ -40,6 +40,11 @@ fn keep_memory() {
 fn main() -> ExitCode {
     keep_memory();
     let cli = Cli::parse();
+    if cli.record.list_probes || cli.command.is_some() {
+        // These only print. Whoever reads may stop (`| head`), and that is no error.
+        // SAFETY: no handler of ours is replaced; no pointers.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
     if cli.record.list_probes {
         list_probes();
         return ExitCode::SUCCESS;
@@ -67,6 +72,7 @@ fn list_probes() {
     for probe in ebrec_format::events::PROBES {
         println!("{:<10} {:<3} {}", probe.name, if probe.default { "on" } else { "off" }, probe.doc);
         let tables: Vec<&str> = probe.tables.iter().map(|table| table().name).collect();
-        println!("{:14} {}", "", tables.join(", "));
+        println!("{:14} tables: {}", "", tables.join(", "));
+        println!("{:14} cost: {}", "", probe.cost);
     }
 }

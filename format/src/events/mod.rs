@@ -4,7 +4,7 @@ use crate::table::Table;
 
 /// Names the modules; from it come the list of tables and the list of probes.
 macro_rules! modules {
-    ($(probe $probe:ident: $on:literal, $doc:literal;)+ $(recorder $own:ident;)+) => {
+    ($(probe $probe:ident: $on:literal, $doc:literal, $cost:literal;)+ $(recorder $own:ident;)+) => {
         $(pub mod $probe;)+
         $(pub mod $own;)+
 
@@ -12,21 +12,21 @@ macro_rules! modules {
 
         /// The probes, in the order in which they are reported.
         pub const PROBES: &[Probe] = &[$(Probe {
-            name: stringify!($probe), doc: $doc, default: $on, tables: $probe::TABLES,
+            name: stringify!($probe), doc: $doc, cost: $cost, default: $on, tables: $probe::TABLES,
         }),+];
     };
 }
 
 modules! {
-    probe process: true, "processes and threads: fork, exec with arguments (failed ones too), exit with code or signal";
-    probe sched: true, "context switches with run-queue wait and time on CPU, wake-ups with their waker";
-    probe tcp: true, "TCP connections: connect, accept, close with bytes, every state change, send and receive calls, retransmits, resets, round-trip times";
-    probe signal: true, "signals: who sent which to whom, why, and what became of it";
-    probe oom: true, "kills by the out-of-memory killer, with the victim's memory";
-    probe irq: true, "time in hardware and soft interrupts per CPU, summed up in the kernel every 100 ms";
-    probe block: true, "block I/O: every request with queue and device time, disk, operation, flags, error and the task that made it";
-    probe open: true, "files that are opened, or fail to be: path, flags, mode, descriptor or error, latency";
-    probe file: true, "reads, writes, syncs and truncates of regular files: which file, where, how much, how long";
+    probe process: true, "processes and threads: fork, exec with arguments (failed ones too), exit with code or signal", "1 to 2 µs per fork, exec and exit";
+    probe sched: true, "context switches with run-queue wait and time on CPU, wake-ups with their waker", "0.4 µs per context switch with its wake-up";
+    probe tcp: true, "TCP connections: connect, accept, close with bytes, every state change, send and receive calls, retransmits, resets, round-trip times", "0.3 to 0.5 µs per send and receive call, 1 µs per change of a connection";
+    probe signal: true, "signals: who sent which to whom, why, and what became of it", "1 µs per signal";
+    probe oom: true, "kills by the out-of-memory killer, with the victim's memory", "nothing unless memory runs out";
+    probe irq: true, "time in hardware and soft interrupts per CPU, summed up in the kernel every 100 ms", "0.3 µs per interrupt";
+    probe block: true, "block I/O: every request with queue and device time, disk, operation, flags, error and the task that made it", "1.5 µs per request";
+    probe open: true, "files that are opened, or fail to be: path, flags, mode, descriptor or error, latency", "the path's copy per open, and what seeing every system call costs";
+    probe file: true, "reads, writes, syncs and truncates of regular files: which file, where, how much, how long", "0.5 to 1 µs per read, write or sync of a file, and what seeing every system call costs";
     recorder paths;
     recorder host;
     recorder session;
@@ -39,6 +39,8 @@ pub struct Probe {
     pub name: &'static str,
     /// What it records, in a sentence.
     pub doc: &'static str,
+    /// What it is expected to cost the host, in words; docs/BENCH.md has what it measured.
+    pub cost: &'static str,
     /// Whether it is on unless `--probes` says otherwise.
     pub default: bool,
     /// Its tables.
