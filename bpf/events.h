@@ -74,8 +74,10 @@ enum ebrec_table {
 	EBREC_BLOCK_IO = 21,
 	EBREC_FILE_OPEN = 22,
 	EBREC_FILE_IO = 23,
-	EBREC_FILE_PATH = 24,
-	EBREC_TABLES = 33,
+	EBREC_DNS_LOOKUP = 24,
+	EBREC_DNS_QUERY = 25,
+	EBREC_FILE_PATH = 26,
+	EBREC_TABLES = 36,
 };
 
 _Static_assert(__builtin_offsetof(struct ebrec_task, start) == 0, "ebrec_task.start");
@@ -545,6 +547,40 @@ _Static_assert(__builtin_offsetof(struct ebrec_file_io, requested_bytes) == 72, 
 _Static_assert(__builtin_offsetof(struct ebrec_file_io, bytes) == 80, "ebrec_file_io.bytes");
 _Static_assert(__builtin_offsetof(struct ebrec_file_io, latency_ns) == 88, "ebrec_file_io.latency_ns");
 _Static_assert(sizeof(struct ebrec_file_io) == 96, "ebrec_file_io");
+
+/* A call of the C library's resolver (getaddrinfo, gethostbyname…), glibc's or musl's, a container's own included. `ts` is when it was called; calls of it within it are part of the same row. Programs that bring their own resolver (Go, static ones, dig) are in `dns_query` only. */
+struct ebrec_dns_lookup {
+	struct ebrec_head head; /* Caller. */
+	__u64 latency_ns; /* From call to return. Null: it had not returned when the window or its thread ended. */
+	__s32 result; /* Outcome. */
+	__u32 function; /* The function that was called. */
+};
+/* Followed by the variable-length field names: What was looked up. */
+_Static_assert(__builtin_offsetof(struct ebrec_dns_lookup, head) == 0, "ebrec_dns_lookup.head");
+_Static_assert(__builtin_offsetof(struct ebrec_dns_lookup, latency_ns) == 48, "ebrec_dns_lookup.latency_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_dns_lookup, result) == 56, "ebrec_dns_lookup.result");
+_Static_assert(__builtin_offsetof(struct ebrec_dns_lookup, function) == 60, "ebrec_dns_lookup.function");
+_Static_assert(sizeof(struct ebrec_dns_lookup) == 64, "ebrec_dns_lookup");
+
+/* A question to a DNS server over UDP or TCP port 53 and its answer, whatever program asked it. `ts` is when it was sent. The same message on its way through several interfaces is one row, and so is one that was sent again. */
+struct ebrec_dns_query {
+	struct ebrec_head head; /* Who sent the question. */
+	struct ebrec_endpoints ends; /* Both ends; the remote one is the server, as the program addressed it. */
+	__u64 latency_ns; /* From the first time it was sent to the arrival of the answer. Null: no answer came in 30 s, or before the window's end. */
+	__u32 protocol; /* `udp` or `tcp`. */
+	__u32 attempts; /* How often it was sent: more than once if the program, or TCP, sent the same message again. */
+	__u32 request_bytes; /* Size of the question's message. */
+	__u32 response_bytes; /* Size of the answer's message. Null: there was none. */
+};
+/* Followed by the variable-length field message: The messages. */
+_Static_assert(__builtin_offsetof(struct ebrec_dns_query, head) == 0, "ebrec_dns_query.head");
+_Static_assert(__builtin_offsetof(struct ebrec_dns_query, ends) == 48, "ebrec_dns_query.ends");
+_Static_assert(__builtin_offsetof(struct ebrec_dns_query, latency_ns) == 88, "ebrec_dns_query.latency_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_dns_query, protocol) == 96, "ebrec_dns_query.protocol");
+_Static_assert(__builtin_offsetof(struct ebrec_dns_query, attempts) == 100, "ebrec_dns_query.attempts");
+_Static_assert(__builtin_offsetof(struct ebrec_dns_query, request_bytes) == 104, "ebrec_dns_query.request_bytes");
+_Static_assert(__builtin_offsetof(struct ebrec_dns_query, response_bytes) == 108, "ebrec_dns_query.response_bytes");
+_Static_assert(sizeof(struct ebrec_dns_query) == 112, "ebrec_dns_query");
 
 /* A file or directory that a row of another table names, when it is first used, and again every 30 s as long as it is. The path is that from the root of its mount namespace, as it was then. */
 struct ebrec_file_path {

@@ -45,6 +45,7 @@ enum {
 	BPF_F_NO_PREALLOC = 1,
 	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
 	BPF_RB_NO_WAKEUP = 1,
+	BPF_RB_FORCE_WAKEUP = 2,
 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -175,6 +176,18 @@ struct signal_struct {
 	unsigned int flags;
 };
 
+struct ns_common {
+	unsigned int inum;
+};
+
+struct mnt_namespace {
+	struct ns_common ns;
+};
+
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+};
+
 struct task_struct {
 	unsigned int flags;
 	int exit_code;
@@ -190,18 +203,16 @@ struct task_struct {
 	struct fs_struct *fs;
 	struct files_struct *files;
 	struct css_set *cgroups;
+	struct nsproxy *nsproxy;
 };
 
 struct linux_binprm {
 	const char *filename;
+	struct file *file;
 };
 
 struct pt_regs {
-	unsigned long di, si, dx, r10, r8, r9, ax, orig_ax;
-};
-
-struct ns_common {
-	unsigned int inum;
+	unsigned long di, si, dx, cx, r10, r8, r9, ax, orig_ax, sp;
 };
 
 struct net {
@@ -288,14 +299,30 @@ struct net_device {
 
 struct sk_buff {
 	struct net_device *dev;
-	unsigned char *head;
-	__u16 transport_header;
+	struct sock *sk;
+	unsigned int len;
+	unsigned int data_len;
+	int skb_iif;
+	__be16 protocol;
 	__u16 network_header;
+	__u16 transport_header;
+	unsigned char *head;
+	unsigned char *data;
 };
 
 struct msghdr;
 
 struct seq_file;
+
+/* What some functions call a packet (include/uapi/linux/bpf.h). */
+struct __sk_buff {
+	__u32 len;
+};
+
+/* Opaque, on the program's stack (include/uapi/linux/bpf.h). */
+struct bpf_dynptr {
+	__u64 opaque[2];
+} __attribute__((aligned(8)));
 
 struct bpf_iter_meta {
 	struct seq_file *seq;
@@ -393,6 +420,11 @@ struct bpf_iter__bpf_map_elem {
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
+#define IPPROTO_FRAGMENT 44
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
+#define ETH_P_8021Q 0x8100
 #define SOCK_STREAM 1
 #define SOCK_DONE 1 /* bit of skc_flags (enum sock_flags): a FIN was received */
 #define MSG_PEEK 2

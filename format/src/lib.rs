@@ -27,6 +27,7 @@
 
 pub mod capture;
 mod coded;
+pub mod dns;
 pub mod events;
 pub mod header;
 pub mod kind;

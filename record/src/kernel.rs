@@ -74,6 +74,12 @@ impl Kernel {
                 }
                 self.function(target).map_or(0, |(_, count)| count)
             }
+            "uprobe" | "uretprobe" => {
+                if !crate::uprobes::are_possible() {
+                    return Err("this kernel has no uprobes".to_owned());
+                }
+                0
+            }
             "iter" => {
                 let name = format!("bpf_iter_{target}");
                 self.function(&name).ok_or_else(|| format!("this kernel has no iterator {target}"))?;

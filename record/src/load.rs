@@ -2,7 +2,9 @@
 
 use crate::hooks::{self, Hook, Program};
 use crate::kernel::{Kernel, variable_offset};
+use crate::uprobes::{FunctionProgram, Watcher};
 use anyhow::{Context, Result, bail};
+use ebrec_format::events::session::LibraryRow;
 use libbpf_rs::btf::Btf;
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject, PrintLevel};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +18,9 @@ const HANDLER: &str = "sys_exit";
 const DISPATCHER: &str = "core__syscalls__tp_btf__exit";
 /// The one that remembers when a call began, for handlers that want to know.
 const CALL_BEGINS: &str = "core__syscalls__tp_btf__enter";
+/// The mechanism of programs in functions of libraries, which are found while recording; and the part that is for all their returns.
+const UPROBE: &str = "uprobe";
+const RETURN: &str = "return";
 /// `ALL_SYSCALLS` of `bpf/syscalls.h`.
 const ALL_CALLS: u32 = u32::MAX;
 /// `SYSCALL_TIMED` of `bpf/syscalls.h`.
@@ -72,6 +77,9 @@ pub struct Attached {
     /// Records that the iterators at the start gave.
     pub snapshot: Vec<u8>,
     links: Vec<Link>,
+    watcher: Option<Watcher>,
+    /// The libraries in which hooks were; known at the end.
+    pub libraries: Vec<LibraryRow>,
     object: Object,
 }
 
@@ -198,13 +206,30 @@ fn attempt(kernel: &Kernel, settings: &Settings, hooks: Vec<Hook>) -> Result<Att
     let drops = handle(&object, "drops")?;
     run_iterators(&object, &chosen, "iter_before")?;
     let mut links = Vec::new();
-    for program in chosen.iter().filter(|program| !program.is_iterator()) {
+    for program in chosen.iter().filter(|program| !program.is_iterator() && program.mechanism != UPROBE) {
         let prog = object.progs_mut().find(|prog| prog.name().to_str() == Some(&program.name));
         let prog = prog.with_context(|| format!("program {} is gone", program.name))?;
         links.push(prog.attach().map_err(|error| Failed::Program { name: program.name.clone(), reason: attach_reason(program, &error) })?);
     }
     let snapshot = run_iterators(&object, &chosen, "iter_start")?;
-    Ok(Attached { hooks, rings, drops, snapshot, links, object })
+    // After the hooks that tell of new programs, so that none is missed in between.
+    let watcher = watch_libraries(&object, &chosen)?;
+    Ok(Attached { hooks, rings, drops, snapshot, links, watcher, libraries: Vec::new(), object })
+}
+
+/// Starts to look for libraries, if a program is for their functions.
+fn watch_libraries(object: &Object, chosen: &[Program]) -> Result<Option<Watcher>> {
+    let mut programs = Vec::new();
+    for program in chosen.iter().filter(|program| program.mechanism == UPROBE) {
+        let prog = object.progs_mut().find(|prog| prog.name().to_str() == Some(&program.name));
+        let prog = prog.with_context(|| format!("program {} is gone", program.name))?;
+        let function = program.part.clone().filter(|part| part != RETURN);
+        programs.push(FunctionProgram { function, program: prog.as_fd().try_clone_to_owned().context("cannot use a program")? });
+    }
+    if programs.is_empty() {
+        return Ok(None);
+    }
+    Watcher::start(programs, handle(object, "images_started")?, handle(object, "images_seen")?).map(Some)
 }
 
 /// The program that the log blames for a failed load.
@@ -389,12 +414,24 @@ impl Attached {
     /// Detaches all hooks; the maps, and what is still in the rings, remain.
     pub fn detach(&mut self) {
         self.links.clear();
+        if let Some(mut watcher) = self.watcher.take() {
+            self.libraries = watcher.stop();
+        }
     }
 
     /// Records of the iterators that run at the end.
     pub fn final_records(&self) -> Vec<u8> {
+        self.iterate("iter_end")
+    }
+
+    /// Records of those that run every second.
+    pub fn records_of_second(&self) -> Vec<u8> {
+        self.iterate("iter_second")
+    }
+
+    fn iterate(&self, moment: &str) -> Vec<u8> {
         let programs: Vec<Program> = self.hooks.iter().filter_map(|hook| hook.choice.as_ref().ok()).flat_map(|(_, p)| p.clone()).collect();
-        run_iterators(&self.object, &programs, "iter_end").unwrap_or_default()
+        run_iterators(&self.object, &programs, moment).unwrap_or_default()
     }
 
     /// Runs and run time of each program by name, if the kernel counted.

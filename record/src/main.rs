@@ -8,6 +8,7 @@ mod build;
 mod check;
 mod cli;
 mod drain;
+mod elf;
 mod hooks;
 mod host;
 mod kernel;
@@ -18,6 +19,7 @@ mod resolve;
 mod session;
 mod signals;
 mod store;
+mod uprobes;
 mod usage;
 
 use clap::Parser;

@@ -115,7 +115,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
         command.start();
     }
 
-    let (ended_by, forced) = running.watch(args, &signals, command.as_ref(), &output)?;
+    let (ended_by, forced) = running.watch(args, &signals, command.as_ref(), &attached)?;
     let stopping = Instant::now();
     let ended = boot_ns();
     attached.detach();
@@ -390,7 +390,7 @@ impl Running {
     }
 
     /// Waits for the end; says what it was, and whether it was forced.
-    fn watch(&mut self, args: &Record, signals: &Signals, command: Option<&Command>, output: &Path) -> Result<(String, bool)> {
+    fn watch(&mut self, args: &Record, signals: &Signals, command: Option<&Command>, attached: &Attached) -> Result<(String, bool)> {
         let limit = args.duration.or(if command.is_some() { None } else { Some(Duration::from_secs(60)) });
         let began = Instant::now();
         let mut progress = report::Progress::new(args, limit);
@@ -408,6 +408,7 @@ impl Running {
             }
             if elapsed >= next {
                 self.second()?;
+                self.send_records(&crate::build::in_order(&attached.records_of_second()))?;
                 self.manifest.ended_ns = boot_ns() as i64 + self.manifest.boot_to_utc_ns;
                 let _ = self.work.send(Work::Manifest(Box::new(self.manifest.clone())));
                 progress.show(elapsed, &self.counters, &self.gauge, self.losses.total());
@@ -427,7 +428,6 @@ impl Running {
             }
         };
         progress.end();
-        let _ = output;
         Ok((ended_by, false))
     }
 
@@ -444,6 +444,7 @@ impl Running {
                 hook.run_time_ns = Some(hook.run_time_ns.unwrap_or(0) + time);
             }
         }
+        self.send(&attached.libraries)?;
         self.take_losses(ended.max(started + 1))?;
         self.manifest.ended_ns = ended as i64 + self.manifest.boot_to_utc_ns;
         self.manifest.ended_by = ended_by.to_owned();

@@ -21,6 +21,22 @@ rows! {
         run_time_ns: Duration,
     }
 
+    /// A C library that was found in use, in which hooks with the mechanism uprobe are: whether they could be put there. `ts` is when it was found.
+    LibraryRow = "probe_library" {
+        /// When it was found, UTC.
+        ts: SortedTimestamp,
+        /// Its file, as the process in `pid` names it.
+        path: Path,
+        /// A process that has it mapped.
+        pid: Pid,
+        /// How many of its functions have a probe.
+        functions: Count32,
+        /// `active`, `failed`, or `left out`.
+        status: Text,
+        /// Why it isn't active, or not all functions have a probe.
+        reason: Text,
+    }
+
     /// Records that are missing from a table: how many, when, where and why. No row: nothing is missing.
     Loss = "loss" {
         /// Beginning of the interval in which they were lost, UTC.

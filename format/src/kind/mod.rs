@@ -5,6 +5,7 @@
 
 mod block;
 mod columns;
+mod dns;
 mod file_words;
 mod files;
 mod info;
@@ -17,6 +18,7 @@ mod words;
 
 pub use block::*;
 pub use columns::{Interned, Numbers};
+pub use dns::*;
 pub use file_words::*;
 pub use files::*;
 pub use net::*;

@@ -63,7 +63,14 @@ word_kinds! {
     OomConstraint: |c| Some(OOM_CONSTRAINTS.get(c as usize).map_or_else(|| format!("constraint_{c}"), |name| (*name).to_owned()));
     /// What made a retransmission: `timeout` while waiting for an acknowledgement of a SYN or data, `fast` in recovery.
     RetransmitKind: |k| match k { 0 => Some("timeout".to_owned()), 1 => Some("fast".to_owned()), _ => Some("probe".to_owned()) };
+    /// What carried a DNS message (the protocol's number in IP).
+    DnsProtocol: |p| Some(if p == 6 { "tcp".to_owned() } else { "udp".to_owned() });
+    /// A resolver function of the C library, by its place in [`LOOKUP_FUNCTIONS`].
+    LookupFunction: |f| LOOKUP_FUNCTIONS.get(f as usize).map(|name| (*name).to_owned());
 }
+
+/// The resolver functions, in the order of `enum lookup_function` in bpf/dns_lookup.bpf.c.
+pub const LOOKUP_FUNCTIONS: [&str; 5] = ["getaddrinfo", "gethostbyname", "gethostbyname2", "gethostbyname_r", "gethostbyname2_r"];
 
 /// Names of the TCP states, by number (include/net/tcp_states.h).
 pub const TCP_STATES: [&str; 14] = [

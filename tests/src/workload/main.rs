@@ -8,6 +8,7 @@ mod args;
 mod bench;
 mod block;
 mod child;
+mod dns;
 mod exec;
 mod files;
 mod hold;
@@ -48,6 +49,7 @@ ebrec-workload: known activity, and its ground truth as JSON on stdout
   signals [N]                                     N of each kind from one process to another, a fault, a child's end
   oom                                             a process that needs more memory than its cgroup may have (root)
   interrupts [SECONDS]                            traffic over loopback, and the kernel's counts of interrupts around it
+  dns [--slow-ms N] [--repeat N] [--run SCRIPT]   DNS queries to a resolver of its own, in its own namespaces (root)
   pingpong [N] [--cpu C]                          two processes on one CPU, N round trips over two pipes
   pid-reuse [--times N] [--gap-ms N]              processes that have the same pid one after the other (root)
   block [--device PATH] [--scheduler NAME] [--repeat N]
@@ -75,6 +77,7 @@ const COMMANDS: &[Entry] = &[
     ("signals", 1, &[], &[], signals::run),
     ("oom", 0, &[], &[], oom::run),
     ("interrupts", 1, &[], &[], interrupts::run),
+    ("dns", 0, &["slow-ms", "repeat", "run"], &[], dns::run),
     ("pingpong", 1, &["cpu"], &[], pingpong::run),
     ("pid-reuse", 0, &["times", "gap-ms"], &[], reuse::run),
     ("block", 0, &["device", "scheduler", "repeat"], &[], block::run),

@@ -1,0 +1,39 @@
+//! Names that programs look up: the calls of their resolver library, and the messages on port 53.
+
+use crate::table::events;
+
+events! {
+    /// A call of the C library's resolver (getaddrinfo, gethostbyname…), glibc's or musl's, a container's own included. `ts` is when it was called; calls of it within it are part of the same row. Programs that bring their own resolver (Go, static ones, dig) are in `dns_query` only.
+    DnsLookup = "dns_lookup" {
+        /// Caller.
+        head: Head,
+        /// From call to return. Null: it had not returned when the window or its thread ended.
+        latency_ns: Duration,
+        /// Outcome.
+        result: LookupResult,
+        /// The function that was called.
+        function: LookupFunction,
+    };
+    /// What was looked up.
+    tail names: LookupNames
+
+    /// A question to a DNS server over UDP or TCP port 53 and its answer, whatever program asked it. `ts` is when it was sent. The same message on its way through several interfaces is one row, and so is one that was sent again.
+    DnsQuery = "dns_query" {
+        /// Who sent the question.
+        head: Head,
+        /// Both ends; the remote one is the server, as the program addressed it.
+        ends: Endpoints,
+        /// From the first time it was sent to the arrival of the answer. Null: no answer came in 30 s, or before the window's end.
+        latency_ns: Duration,
+        /// `udp` or `tcp`.
+        protocol: DnsProtocol,
+        /// How often it was sent: more than once if the program, or TCP, sent the same message again.
+        attempts: Count32,
+        /// Size of the question's message.
+        request_bytes: Bytes32,
+        /// Size of the answer's message. Null: there was none.
+        response_bytes: Bytes32,
+    };
+    /// The messages.
+    tail message: DnsMessages
+}

@@ -1,0 +1,402 @@
+//! Probes in the functions of C libraries: finds every library that is in use, the containers' own ones too, and those
+//! that come into use while it records.
+//!
+//! At the start it looks at what all processes have mapped. From then on the kernel tells it of each program file that is executed
+//! for the first time; it looks what that maps, at once and again for a third of a second, because the libraries are mapped after the
+//! program. What a program calls in the first millisecond of a library that nobody had mapped before can be missed.
+//!
+//! Files are opened as the process has them (`/proc/PID/map_files`), so that other mount namespaces and deleted files are no
+//! different, and handed to the kernel as open files, so that the process may end meanwhile.
+
+use crate::drain::boot_ns;
+use crate::elf;
+use anyhow::{Context, Result};
+use ebrec_format::events::session::LibraryRow;
+use libbpf_rs::{MapCore, MapFlags, MapHandle, RingBufferBuilder};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+/// Libraries that probes are put into; a host with more distinct C libraries has hundreds of images.
+const MOST_LIBRARIES: usize = 64;
+/// When a new process is looked at, after it has executed its program.
+const LOOKS_MS: [u64; 8] = [0, 1, 2, 4, 10, 30, 100, 300];
+/// New programs that are looked at per second; one look costs some tens of microseconds.
+const LOOKS_PER_SECOND: u32 = 200;
+/// New programs that wait for a look.
+const MOST_WAITING: usize = 512;
+/// Recording begins after so long, even if not all processes were looked at yet; the rest is then done while it records.
+const START_PATIENCE: Duration = Duration::from_millis(250);
+/// How long the end may have to wait for a look at the flag.
+const STOP_PATIENCE: Duration = Duration::from_millis(50);
+
+/// The kernel's interface for probes in functions of files (`perf_event_open`).
+#[derive(Debug, Clone, Copy)]
+struct Pmu {
+    kind: u32,
+    return_bit: u32,
+}
+
+impl Pmu {
+    const DIR: &str = "/sys/bus/event_source/devices/uprobe";
+
+    fn find() -> Option<Pmu> {
+        let kind = std::fs::read_to_string(format!("{}/type", Pmu::DIR)).ok()?.trim().parse().ok()?;
+        let format = std::fs::read_to_string(format!("{}/format/retprobe", Pmu::DIR)).ok()?;
+        Some(Pmu { kind, return_bit: format.trim().strip_prefix("config:")?.parse().ok()? })
+    }
+
+    /// Lets a BPF program run whenever the function at `offset` of a file is entered, or returns. Ends when the result is dropped.
+    fn attach(self, file: &File, offset: u64, returns: bool, program: &OwnedFd) -> std::io::Result<OwnedFd> {
+        const SET_BPF: libc::c_ulong = 0x4004_2408; // PERF_EVENT_IOC_SET_BPF
+        const ENABLE: libc::c_ulong = 0x2400; // PERF_EVENT_IOC_ENABLE
+        const CLOEXEC: libc::c_ulong = 8; // PERF_FLAG_FD_CLOEXEC
+        let path = format!("/proc/self/fd/{}\0", file.as_raw_fd());
+        let config = if returns { 1u64.checked_shl(self.return_bit).unwrap_or(0) } else { 0 };
+        // struct perf_event_attr in its first extended form (PERF_ATTR_SIZE_VER1, 72 bytes): type and size share the first word;
+        // the eighth is the path, the ninth the offset in the file.
+        let attr: [u64; 9] = [u64::from(self.kind) | 72 << 32, config, 0, 0, 0, 0, 0, path.as_ptr() as u64, offset];
+        // SAFETY: `attr` has the size that it says, the path in it ends with NUL, and both live across the call.
+        let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, attr.as_ptr(), -1, 0, -1, CLOEXEC) };
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was just returned to us and nobody else has it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        for (request, argument) in [(SET_BPF, program.as_raw_fd()), (ENABLE, 0)] {
+            // SAFETY: neither request takes a pointer.
+            if unsafe { libc::ioctl(fd.as_raw_fd(), request as _, argument) } != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(fd)
+    }
+}
+
+/// Whether the kernel has such probes.
+pub fn are_possible() -> bool {
+    Pmu::find().is_some()
+}
+
+/// A loaded program for the functions of libraries.
+#[derive(Debug)]
+pub struct FunctionProgram {
+    /// The function; `None` for the program that runs when any of the functions returns.
+    pub function: Option<String>,
+    /// The program.
+    pub program: OwnedFd,
+}
+
+/// The thread that looks for libraries, and has the probes in them.
+#[derive(Debug)]
+pub struct Watcher {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<Vec<LibraryRow>>>,
+}
+
+impl Watcher {
+    /// Starts it; returns when the running processes have been looked at, or have taken too long. `started` is the ring in which the
+    /// kernel tells of new programs, `seen` the map of those that it need not tell of.
+    pub fn start(programs: Vec<FunctionProgram>, started: MapHandle, seen: MapHandle) -> Result<Watcher> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = stop.clone();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let watch = move || Libraries::new(programs).map_or_else(Vec::new, |libraries| libraries.watch(&started, &seen, &flag, &ready));
+        let thread = std::thread::Builder::new().name("ebrec-uprobes".to_owned()).spawn(watch).context("cannot start a thread")?;
+        let _ = is_ready.recv_timeout(START_PATIENCE);
+        Ok(Watcher { stop, thread: Some(thread) })
+    }
+
+    /// Takes the probes out of the libraries and says which they were.
+    pub fn stop(&mut self) -> Vec<LibraryRow> {
+        self.stop.store(true, Ordering::Release);
+        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A file as `/proc/PID/maps` names it.
+type Mapped = (String, u64);
+
+/// What the kernel tells of a new program: `struct image_started` of bpf/dns_lookup.bpf.c.
+struct Started {
+    image: [u8; 16],
+    pid: u32,
+    /// Which look is the next, and when.
+    look: usize,
+    executed: Instant,
+}
+
+struct Libraries {
+    pmu: Pmu,
+    /// Programs for entries, and for returns.
+    entries: Vec<(String, OwnedFd)>,
+    returns: Vec<OwnedFd>,
+    /// Mappings that were looked at, and the files behind them: one file may be mapped by several names and devices.
+    mapped: HashSet<Mapped>,
+    files: HashMap<(u64, u64), ()>,
+    attached: Vec<OwnedFd>,
+    in_use: usize,
+    rows: Vec<LibraryRow>,
+    not_looked_at: u64,
+}
+
+impl Libraries {
+    fn new(programs: Vec<FunctionProgram>) -> Option<Libraries> {
+        let (mut entries, mut returns) = (Vec::new(), Vec::new());
+        for FunctionProgram { function, program } in programs {
+            match function {
+                Some(function) => entries.push((function, program)),
+                None => returns.push(program),
+            }
+        }
+        raise_file_limit();
+        Some(Libraries {
+            pmu: Pmu::find()?,
+            entries,
+            returns,
+            mapped: HashSet::new(),
+            files: HashMap::new(),
+            attached: Vec::new(),
+            in_use: 0,
+            rows: Vec::new(),
+            not_looked_at: 0,
+        })
+    }
+
+    fn watch(mut self, started: &MapHandle, seen: &MapHandle, stop: &AtomicBool, ready: &Sender<()>) -> Vec<LibraryRow> {
+        let fresh = Rc::new(RefCell::new(Vec::new()));
+        let into = fresh.clone();
+        let mut builder = RingBufferBuilder::new();
+        let added = builder.add(started, move |bytes| {
+            if let (Some(image), Some(pid)) = (bytes.first_chunk::<16>(), bytes.get(16..20).and_then(|b| b.try_into().ok())) {
+                into.borrow_mut().push(Started { image: *image, pid: u32::from_ne_bytes(pid), look: 0, executed: Instant::now() });
+            }
+            0
+        });
+        let ring = added.map(|_| ()).and_then(|()| builder.build());
+        self.look_at_all(stop);
+        let _ = ready.send(());
+        let Ok(ring) = ring else { return self.rows };
+        let mut waiting: VecDeque<Started> = VecDeque::new();
+        let (mut second, mut looks) = (Instant::now(), 0);
+        while !stop.load(Ordering::Acquire) {
+            let now = Instant::now();
+            let due = |new: &Started| new.executed + Duration::from_millis(LOOKS_MS.get(new.look).copied().unwrap_or(0));
+            let next = waiting.iter().map(|new| due(new).saturating_duration_since(now)).min().unwrap_or(STOP_PATIENCE);
+            let _ = ring.poll(next.min(STOP_PATIENCE));
+            if second.elapsed() >= Duration::from_secs(1) {
+                (second, looks) = (Instant::now(), 0);
+            }
+            for new in fresh.borrow_mut().drain(..) {
+                looks += 1;
+                if looks > LOOKS_PER_SECOND || waiting.len() >= MOST_WAITING {
+                    // The kernel tells of it again when it is executed again.
+                    self.not_looked_at += 1;
+                } else {
+                    waiting.push_back(new);
+                }
+            }
+            let now = Instant::now();
+            for mut new in std::mem::take(&mut waiting) {
+                if due(&new) > now {
+                    waiting.push_back(new);
+                    continue;
+                }
+                let found = self.look_at(new.pid);
+                new.look += 1;
+                match found {
+                    // It is gone: the next of its kind may live longer.
+                    None => {}
+                    Some(false) if new.look < LOOKS_MS.len() => waiting.push_back(new),
+                    Some(_) => {
+                        let _ = seen.update(&new.image, &boot_ns().to_ne_bytes(), MapFlags::ANY);
+                    }
+                }
+            }
+        }
+        if self.not_looked_at > 0 {
+            let reason = format!("{} executions of new programs came too fast to look at", self.not_looked_at);
+            self.rows.push(row(None, None, 0, "left out", Some(reason)));
+        }
+        self.rows
+    }
+
+    fn look_at_all(&mut self, stop: &AtomicBool) {
+        let Ok(processes) = std::fs::read_dir("/proc") else { return };
+        let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        for pid in pids.take_while(|_: &u32| !stop.load(Ordering::Acquire)) {
+            self.look_at(pid);
+        }
+    }
+
+    /// Looks at what a process has mapped. Whether there is a C library; `None` if the process is gone.
+    fn look_at(&mut self, pid: u32) -> Option<bool> {
+        let maps = std::fs::read(format!("/proc/{pid}/maps")).ok().filter(|maps| !maps.is_empty())?;
+        let mut found = false;
+        for line in maps.split(|&byte| byte == b'\n') {
+            let Some(mapping) = Mapping::parse(line) else { continue };
+            found = true;
+            if self.mapped.insert((mapping.device.to_owned(), mapping.inode)) {
+                self.add(pid, &mapping);
+            }
+        }
+        Some(found)
+    }
+
+    fn add(&mut self, pid: u32, mapping: &Mapping<'_>) {
+        let path = ebrec_format::text::escape(mapping.path).into_owned();
+        let (functions, status, reason) = match self.attach(pid, mapping) {
+            // The same file by another name.
+            Ok(None) => return,
+            Ok(Some((0, reason))) => (0, "failed", Some(reason.unwrap_or_else(|| "it has none of the functions".to_owned()))),
+            Ok(Some((functions, reason))) => (functions, "active", reason),
+            Err(error) => (0, "failed", Some(format!("{error:#}"))),
+        };
+        self.rows.push(row(Some(path), Some(pid), functions, status, reason));
+    }
+
+    /// Puts the probes into a file. How many functions have them, and why others don't; `None` if the file was seen before.
+    fn attach(&mut self, pid: u32, mapping: &Mapping<'_>) -> Result<Option<(u32, Option<String>)>> {
+        let file = mapping.open(pid)?;
+        let metadata = file.metadata().context("cannot look at the file")?;
+        if self.files.insert((metadata.dev(), metadata.ino()), ()).is_some() {
+            return Ok(None);
+        }
+        if self.in_use >= MOST_LIBRARIES {
+            anyhow::bail!("more than {MOST_LIBRARIES} C libraries are in use");
+        }
+        let names: Vec<String> = self.entries.iter().map(|(name, _)| name.clone()).collect();
+        let (mut functions, mut reason) = (0, None);
+        for function in elf::functions(&file, &names).context("cannot find its functions")? {
+            let entry = &self.entries[function.name].1;
+            // The return first: a call that is seen to begin is then seen to end.
+            let probes = self.returns.iter().map(|program| (true, program)).chain([(false, entry)]);
+            let attached: std::io::Result<Vec<OwnedFd>> =
+                probes.map(|(returns, program)| self.pmu.attach(&file, function.offset, returns, program)).collect();
+            match attached {
+                Ok(attached) => {
+                    self.attached.extend(attached);
+                    functions += 1;
+                }
+                Err(error) => reason = Some(format!("{}: {error}", names[function.name])),
+            }
+        }
+        self.in_use += usize::from(functions > 0);
+        Ok(Some((functions, reason)))
+    }
+}
+
+fn row(path: Option<String>, pid: Option<u32>, functions: u32, status: &str, reason: Option<String>) -> LibraryRow {
+    let pid = pid.unwrap_or(ebrec_format::wire::NULL32);
+    LibraryRow { ts: boot_ns(), path, pid, functions, status: Some(status.to_owned()), reason }
+}
+
+/// An executable mapping of what may be a C library.
+struct Mapping<'a> {
+    range: &'a str,
+    device: &'a str,
+    inode: u64,
+    path: &'a [u8],
+}
+
+impl Mapping<'_> {
+    /// Reads a line of `/proc/PID/maps`: `start-end perms offset device inode path` (proc_pid_maps(5)).
+    fn parse(line: &[u8]) -> Option<Mapping<'_>> {
+        let slash = line.iter().position(|&byte| byte == b'/')?;
+        let (fields, path) = line.split_at(slash);
+        let file = path.rsplit(|&byte| byte == b'/').next()?;
+        if !is_c_library(file) {
+            return None;
+        }
+        let mut fields = std::str::from_utf8(fields).ok()?.split_ascii_whitespace();
+        let (range, permissions, _, device, inode) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        if permissions.as_bytes().get(2) != Some(&b'x') {
+            return None;
+        }
+        Some(Mapping { range, device, inode: inode.parse().ok()?, path: path.strip_suffix(b" (deleted)").unwrap_or(path) })
+    }
+
+    /// Opens the file that the process has mapped.
+    fn open(&self, pid: u32) -> Result<File> {
+        // There, addresses have no zeros in front.
+        let range: Vec<&str> = self.range.split('-').map(|address| address.trim_start_matches('0')).collect();
+        File::open(format!("/proc/{pid}/map_files/{}", range.join("-")))
+            .or_else(|error| {
+                use std::os::unix::ffi::OsStrExt;
+                // Without CAP_CHECKPOINT_RESTORE: by its name, if that still names the same file.
+                let mut path = format!("/proc/{pid}/root").into_bytes();
+                path.extend_from_slice(self.path);
+                let file = File::open(std::ffi::OsStr::from_bytes(&path))?;
+                if file.metadata()?.ino() == self.inode { Ok(file) } else { Err(error) }
+            })
+            .context("cannot open it")
+    }
+}
+
+/// Whether a file's name is one that C libraries have: glibc's `libc.so.6` and `libc-2.31.so`, musl's `libc.so`, `ld-musl-x86_64.so.1` and
+/// `libc.musl-x86_64.so.1`.
+fn is_c_library(file: &[u8]) -> bool {
+    let is_versioned = file.strip_prefix(b"libc-").is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit));
+    file.starts_with(b"libc.so") || is_versioned || file.starts_with(b"ld-musl-") || file.starts_with(b"libc.musl-")
+}
+
+/// A probe is an open file; the usual limit of 1024 is soon reached.
+fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid to write to.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0 {
+        limit.rlim_cur = limit.rlim_max.min(limit.rlim_cur.max(8192));
+        // SAFETY: `limit` is valid to read. If it is refused, the lower limit stays.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_of_c_libraries_are_recognised() {
+        let read = |line: &'static str| Mapping::parse(line.as_bytes()).map(|m| (m.range, m.device, m.inode, m.path));
+        assert_eq!(
+            read("7f5e9d028000-7f5e9d17d000 r-xp 00026000 fe:01 1234                       /usr/lib/x86_64-linux-gnu/libc.so.6"),
+            Some(("7f5e9d028000-7f5e9d17d000", "fe:01", 1234, &b"/usr/lib/x86_64-linux-gnu/libc.so.6"[..]))
+        );
+        assert_eq!(read("7f-80 r-xp 0 fe:01 9 /lib/ld-musl-x86_64.so.1 (deleted)").map(|m| m.3), Some(&b"/lib/ld-musl-x86_64.so.1"[..]));
+        assert_eq!(read("7f-80 r-xp 0 fe:01 9 /a dir/libc-2.31.so").map(|m| m.3), Some(&b"/a dir/libc-2.31.so"[..]));
+        for other in [
+            "7f-80 r--p 0 fe:01 9 /usr/lib/libc.so.6",
+            "7f-80 r-xp 0 fe:01 9 /usr/lib/libcap.so.2",
+            "7f-80 r-xp 0 fe:01 9 /usr/lib/libc-client.so",
+            "7f-80 r-xp 0 00:00 0 [vdso]",
+            "/libc.so.6",
+            "",
+        ] {
+            assert_eq!(read(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_c_library_of_a_process_has_the_functions() -> Result<()> {
+        let maps = std::fs::read("/proc/self/maps")?;
+        // A static test program has none.
+        let Some(mapping) = maps.split(|&b| b == b'\n').find_map(Mapping::parse) else { return Ok(()) };
+        let names = ["getaddrinfo", "gethostbyname", "gethostbyname2", "gethostbyname_r", "gethostbyname2_r"].map(str::to_owned);
+        let found: HashSet<usize> = elf::functions(&mapping.open(std::process::id())?, &names)?.iter().map(|f| f.name).collect();
+        assert_eq!(found.len(), names.len());
+        Ok(())
+    }
+}
