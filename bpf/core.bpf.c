@@ -30,6 +30,22 @@ int core__self__iter_before(struct bpf_iter__task *ctx)
 	return 0;
 }
 
+SEC("?iter/task")
+int core__window_from__iter_start(struct bpf_iter__task *ctx)
+{
+	if (!window_from)
+		window_from = bpf_ktime_get_boot_ns();
+	return 0;
+}
+
+SEC("?iter/task")
+int core__window_until__iter_stop(struct bpf_iter__task *ctx)
+{
+	if (!window_until)
+		window_until = bpf_ktime_get_boot_ns();
+	return 0;
+}
+
 /* Children of a process that the filters follow are followed too. */
 SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(core__follow_fork__tp_btf, struct task_struct *parent, struct task_struct *child)
@@ -57,6 +73,7 @@ int BPF_PROG(core__follow_fork__tp_btf, struct task_struct *parent, struct task_
 	X(file__copies)         \
 	X(open__calls)          \
 	X(process__exec_failed) \
+	X(syscall__calls)       \
 	X(tcp__accept)
 
 /* Every system call of the host pays for these two, whatever it is: look at the number first. The recorder loads the first if
@@ -65,8 +82,13 @@ SEC("?tp_btf/sys_exit")
 int BPF_PROG(core__syscalls__tp_btf__exit, struct pt_regs *regs, long ret)
 {
 	long nr = syscall_nr_of(regs);
-	__u32 wanting = syscall_handlers_of(nr);
+	__u32 wanting;
 	__u64 entered;
+
+	/* rt_sigreturn restores registers that no longer tell which call it was. */
+	if (nr == -1)
+		nr = syscall_in_progress();
+	wanting = syscall_handlers_of(nr);
 
 	if (!wanting || is_compat_call())
 		return 0;
@@ -82,7 +104,13 @@ int BPF_PROG(core__syscalls__tp_btf__exit, struct pt_regs *regs, long ret)
 SEC("?tp_btf/sys_enter")
 int BPF_PROG(core__syscalls__tp_btf__enter, struct pt_regs *regs, long nr)
 {
-	if (syscall_handlers_of(nr) & SYSCALL_TIMED && !is_compat_call())
+	__u32 wanting = syscall_handlers_of(nr);
+
+	if (!(wanting & SYSCALL_TIMED) || is_compat_call())
+		return 0;
+	if (nr != NR_EXIT && nr != NR_EXIT_GROUP)
 		syscall_enter(nr);
+	else if (wanting & syscall__calls__bit)
+		syscall_never_returns(nr);
 	return 0;
 }

@@ -11,8 +11,8 @@
  * tp_btf, fexit, fentry, kprobe, sys_exit (a handler that is called at the end of some system calls, see syscalls.h; it costs all
  * calls of the host something, so it comes last), uprobe (PART is a function of C libraries, or `return` for the return of each of
  * them; the recorder finds the libraries while it records), and
- * iter_before, iter_start, iter_second, iter_end: iterators that are run once before anything is attached, when all is attached,
- * every second, and at the end; what they print are records like any other.
+ * iter_before, iter_start, iter_second, iter_stop, iter_end: iterators that are run once before anything is attached, when all is
+ * attached, every second, before all is detached, and after; what they print, but for iter_stop, are records like any other.
  */
 #ifndef EBREC_H
 #define EBREC_H
@@ -50,6 +50,11 @@ const volatile __u32 page_size = 4096;
 
 /* The recorder's own process, as the kernel numbers it; set by core__self__iter_before. */
 __u32 self_tgid = 0;
+
+/* The window, ns of CLOCK_BOOTTIME, 0 if it isn't there yet: from all programs being attached to the first being detached. For what
+ * goes on at its edges; a program runs a little longer. Set by core__window_from and core__window_until. */
+__u64 window_from = 0;
+__u64 window_until = 0;
 
 struct ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

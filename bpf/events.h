@@ -76,8 +76,9 @@ enum ebrec_table {
 	EBREC_FILE_IO = 23,
 	EBREC_DNS_LOOKUP = 24,
 	EBREC_DNS_QUERY = 25,
-	EBREC_FILE_PATH = 26,
-	EBREC_TABLES = 36,
+	EBREC_SYSCALL = 26,
+	EBREC_FILE_PATH = 27,
+	EBREC_TABLES = 37,
 };
 
 _Static_assert(__builtin_offsetof(struct ebrec_task, start) == 0, "ebrec_task.start");
@@ -581,6 +582,21 @@ _Static_assert(__builtin_offsetof(struct ebrec_dns_query, attempts) == 100, "ebr
 _Static_assert(__builtin_offsetof(struct ebrec_dns_query, request_bytes) == 104, "ebrec_dns_query.request_bytes");
 _Static_assert(__builtin_offsetof(struct ebrec_dns_query, response_bytes) == 108, "ebrec_dns_query.response_bytes");
 _Static_assert(sizeof(struct ebrec_dns_query) == 112, "ebrec_dns_query");
+
+/* A system call. `ts` is when it began. A call that began before the window has no `latency_ns`, and `ts` is when it returned; one that didn't return within the window, or never does (exit, exit_group), has neither `ret` nor `latency_ns`. Not in it: what was in progress during the whole window, calls of the 32-bit ABI, and a child's return from the call that made it. */
+struct ebrec_syscall {
+	struct ebrec_head head; /* Caller. */
+	__u32 call; /* Which call. */
+	__u32 pad; /* Padding. */
+	__s64 ret; /* What it returned: negative is `-errno`; -512 to -516 are the kernel's own, for calls that a signal interrupts and that are then made again or fail with EINTR (include/linux/errno.h). */
+	__u64 latency_ns; /* From the call to its return. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_syscall, head) == 0, "ebrec_syscall.head");
+_Static_assert(__builtin_offsetof(struct ebrec_syscall, call) == 48, "ebrec_syscall.call");
+_Static_assert(__builtin_offsetof(struct ebrec_syscall, pad) == 52, "ebrec_syscall.pad");
+_Static_assert(__builtin_offsetof(struct ebrec_syscall, ret) == 56, "ebrec_syscall.ret");
+_Static_assert(__builtin_offsetof(struct ebrec_syscall, latency_ns) == 64, "ebrec_syscall.latency_ns");
+_Static_assert(sizeof(struct ebrec_syscall) == 72, "ebrec_syscall");
 
 /* A file or directory that a row of another table names, when it is first used, and again every 30 s as long as it is. The path is that from the root of its mount namespace, as it was then. */
 struct ebrec_file_path {

@@ -31,12 +31,17 @@
 #define NR_WRITEV 20
 #define NR_SENDFILE 40
 #define NR_ACCEPT 43
+#define NR_CLONE 56
+#define NR_FORK 57
+#define NR_VFORK 58
 #define NR_EXECVE 59
+#define NR_EXIT 60
 #define NR_FSYNC 74
 #define NR_FDATASYNC 75
 #define NR_TRUNCATE 76
 #define NR_FTRUNCATE 77
 #define NR_CREAT 85
+#define NR_EXIT_GROUP 231
 #define NR_OPENAT 257
 #define NR_SPLICE 275
 #define NR_SYNC_FILE_RANGE 277
@@ -47,6 +52,7 @@
 #define NR_COPY_FILE_RANGE 326
 #define NR_PREADV2 327
 #define NR_PWRITEV2 328
+#define NR_CLONE3 435
 #define NR_OPENAT2 437
 #elif defined(__TARGET_ARCH_arm64)
 #define NR_TRUNCATE 45
@@ -65,14 +71,21 @@
 #define NR_FSYNC 82
 #define NR_FDATASYNC 83
 #define NR_SYNC_FILE_RANGE 84
+#define NR_EXIT 93
+#define NR_EXIT_GROUP 94
 #define NR_ACCEPT 202
+#define NR_CLONE 220
 #define NR_EXECVE 221
 #define NR_ACCEPT4 242
 #define NR_EXECVEAT 281
 #define NR_COPY_FILE_RANGE 285
 #define NR_PREADV2 286
 #define NR_PWRITEV2 287
+#define NR_CLONE3 435
 #define NR_OPENAT2 437
+/* There are none; numbers that no call has. */
+#define NR_FORK -2
+#define NR_VFORK -2
 #endif
 
 /* Instead of numbers: all calls, or those that --syscalls names. */
@@ -148,6 +161,21 @@ static __always_inline __u64 syscall_entered(long nr)
 	entered = slot->entered;
 	slot->entered = 0;
 	return entered;
+}
+
+/* The call that a task is in, if it is one that is timed; negative: in none. */
+static __always_inline long syscall_in_progress(void)
+{
+	struct syscall_slot *slot;
+
+	if (has_task_storage()) {
+		slot = bpf_task_storage_get(&syscall_slots, bpf_get_current_task_btf(), NULL, 0);
+	} else {
+		__u32 tid = bpf_get_current_pid_tgid();
+
+		slot = bpf_map_lookup_elem(&syscall_tid_slots, &tid);
+	}
+	return slot && slot->entered ? slot->nr : -1;
 }
 
 /* Argument N of the call; N is a constant, 1 to 6. */

@@ -35,6 +35,7 @@ pub mod manifest;
 pub mod pack;
 pub mod reference;
 pub mod segment;
+pub mod syscalls;
 pub mod table;
 pub mod text;
 pub mod wire;

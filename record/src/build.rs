@@ -53,6 +53,10 @@ impl Pending {
 /// Columns of all tables in the making.
 struct Tables {
     sinks: Vec<Box<dyn RowSink>>,
+    /// Rows that are told of at their end and began long before: apart, so that the others are in order as they come.
+    late: Vec<Box<dyn RowSink>>,
+    /// The latest `ts` of each table so far.
+    latest: Vec<u64>,
     resolver: HostResolver,
     boot_to_utc_ns: i64,
     counters: Arc<Counters>,
@@ -62,11 +66,14 @@ struct Tables {
 }
 
 impl Tables {
-    fn append(&mut self, table: u16, record: &[u8]) {
-        let Some(sink) = self.sinks.get_mut(usize::from(table)) else {
+    fn append(&mut self, table: u16, ts: u64, record: &[u8]) {
+        let Some(latest) = self.latest.get_mut(usize::from(table)) else {
             self.counters.malformed.fetch_add(1, Ordering::Relaxed);
             return;
         };
+        let sinks = if ts < *latest { &mut self.late } else { &mut self.sinks };
+        *latest = ts.max(*latest);
+        let sink = &mut sinks[usize::from(table)];
         let mut context = Context { boot_to_utc_ns: self.boot_to_utc_ns, resolver: &mut self.resolver };
         if !sink.append_record(record, &mut context) {
             self.counters.malformed.fetch_add(1, Ordering::Relaxed);
@@ -77,7 +84,7 @@ impl Tables {
     }
 
     fn flush(&mut self) {
-        for (table, sink) in self.sinks.iter_mut().enumerate() {
+        for (table, sink) in self.sinks.iter_mut().enumerate().chain(self.late.iter_mut().enumerate()) {
             if sink.rows() > 0 {
                 let mut context = Context { boot_to_utc_ns: self.boot_to_utc_ns, resolver: &mut self.resolver };
                 let batch = sink.finish(&mut context);
@@ -99,8 +106,10 @@ pub fn build(
     counters: Arc<Counters>,
     boot_to_utc_ns: i64,
 ) {
-    let sinks = events::tables().map(|table| (table.builder)()).collect();
-    let mut tables = Tables { sinks, resolver: HostResolver::default(), boot_to_utc_ns, counters, work, returned, open: true };
+    let sinks = || events::tables().map(|table| (table.builder)()).collect::<Vec<_>>();
+    let latest = vec![0; events::tables().count()];
+    let resolver = HostResolver::default();
+    let mut tables = Tables { sinks: sinks(), late: sinks(), latest, resolver, boot_to_utc_ns, counters, work, returned, open: true };
     let mut snapshot = vec![Pending::default()];
     snapshot[0].add(in_order(&first));
     merge(&mut snapshot, u64::MAX, &mut tables);
@@ -145,7 +154,7 @@ fn merge(pending: &mut [Pending], watermark: u64, tables: &mut Tables) {
                 break;
             }
             match ring.buffers.front().and_then(|front| front.get(ring.at..ring.at + size)) {
-                Some(record) => tables.append(table, record),
+                Some(record) => tables.append(table, ts, record),
                 None => {
                     tables.counters.malformed.fetch_add(1, Ordering::Relaxed);
                 }

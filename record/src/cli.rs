@@ -59,9 +59,12 @@ pub struct Record {
     /// Overwrite FILE
     #[arg(long)]
     pub force: bool,
-    /// What to record: names separated by commas, `default` or `all` (see --list-probes)
+    /// What to record: names separated by commas, `default`, `all`; +NAME adds to the default ones (see --list-probes)
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "default")]
     pub probes: Vec<String>,
+    /// Of all system calls only these, names separated by commas (switches the probe syscall on)
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub syscalls: Vec<String>,
     /// List the probes and their tables
     #[arg(long)]
     pub list_probes: bool,

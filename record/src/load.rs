@@ -413,6 +413,7 @@ fn run_iterators(object: &Object, programs: &[Program], moment: &str) -> Result<
 impl Attached {
     /// Detaches all hooks; the maps, and what is still in the rings, remain.
     pub fn detach(&mut self) {
+        self.iterate("iter_stop");
         self.links.clear();
         if let Some(mut watcher) = self.watcher.take() {
             self.libraries = watcher.stop();

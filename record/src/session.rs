@@ -9,7 +9,7 @@ use crate::losses::Losses;
 use crate::report;
 use crate::signals::{Command, Signals};
 use crate::store::{Gauge, Layout, Store, Work, partial_path};
-use crate::usage::{Usage, filters_of, probes_of};
+use crate::usage::{Usage, filters_of, probes_of, syscalls_of};
 use anyhow::{Context as _, Result, bail};
 use ebrec_format::events::session::{CaptureRow, Clock, Loss, ProbeRow};
 use ebrec_format::kind::{Context, NoResolver};
@@ -45,14 +45,18 @@ struct Running {
 /// Records as asked and reports.
 pub fn record(args: &Record) -> Result<Outcome> {
     let began = Instant::now();
-    let probes = probes_of(&args.probes)?;
+    let calls = syscalls_of(&args.syscalls)?;
+    let mut probes = probes_of(&args.probes)?;
+    if calls.is_some() {
+        probes.insert("syscall".to_owned());
+    }
     let output = output_path(args)?;
     refuse_existing(&output, args.force)?;
     let (cgroups, filters) = filters_of(args)?;
     let signals = Signals::block()?;
     let mut command = if args.command.is_empty() { None } else { Some(Command::prepare(&args.command)?) };
     let kernel = Kernel::read()?;
-    let settings = settings(args, &probes, cgroups, command.as_ref());
+    let settings = settings(args, &probes, calls, cgroups, command.as_ref());
 
     let _stats = if args.bpf_stats { enable_stats()? } else { None };
     let mut attached = load::load(&kernel, &settings).map_err(crate::usage::explain_privilege)?;
@@ -194,7 +198,13 @@ fn remove(output: &Path) -> Result<()> {
     Ok(())
 }
 
-fn settings(args: &Record, probes: &BTreeSet<String>, cgroups: Vec<(u64, u32)>, command: Option<&Command>) -> Settings {
+fn settings(
+    args: &Record,
+    probes: &BTreeSet<String>,
+    calls: Option<Vec<u32>>,
+    cgroups: Vec<(u64, u32)>,
+    command: Option<&Command>,
+) -> Settings {
     let rings = host::possible_cpus().next_power_of_two().min(64);
     // Rings must be a power of two pages; the budget is for all of them.
     let each = (args.memory / u64::from(rings)).max(4096);
@@ -209,7 +219,7 @@ fn settings(args: &Record, probes: &BTreeSet<String>, cgroups: Vec<(u64, u32)>, 
         comms: args.comm.clone(),
         cgroups,
         include_self: args.include_self,
-        syscalls: None,
+        syscalls: calls,
         prefer: args.mechanism.clone(),
     }
 }

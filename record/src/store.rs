@@ -168,9 +168,11 @@ impl Store {
             return Ok(());
         }
         let (first_ts, last_ts, sorted) = span(batch);
-        // A late record would break the order that windows rely on: it begins another segment.
+        // Late rows would break the order that windows rely on: they are a segment of their own.
         if self.tables[index].open.as_ref().is_some_and(|open| first_ts < open.last_ts) {
-            self.seal(index)?;
+            let bytes = segment::encode(self.tables[index].table, std::slice::from_ref(batch))?;
+            self.tables[index].state.rows += batch.num_rows() as u64;
+            return self.keep(index, batch.num_rows(), &bytes);
         }
         let file = &mut self.tables[index];
         let open = match &mut file.open {
@@ -214,12 +216,18 @@ impl Store {
         let file = &mut self.tables[index];
         let Some(open) = file.open.take() else { return Ok(()) };
         let bytes = open.writer.finish().context("cannot end a segment")?;
+        self.keep(index, open.rows, &bytes)
+    }
+
+    /// Writes a segment.
+    fn keep(&mut self, index: usize, rows: usize, bytes: &[u8]) -> Result<()> {
+        let file = &mut self.tables[index];
         let seq = file.next;
         file.next += 1;
         if bytes.len() >= PACK_BYTES {
-            return self.pack(index, seq, seq, &bytes);
+            return self.pack(index, seq, seq, bytes);
         }
-        self.write_loose(index, seq, open.rows, &bytes)?;
+        self.write_loose(index, seq, rows, bytes)?;
         let loose = &self.tables[index].loose;
         if loose.len() >= LOOSE_MOST && loose.iter().all(|l| l.in_place.load(Ordering::Acquire)) {
             self.merge_loose(index)?;

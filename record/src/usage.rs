@@ -3,9 +3,13 @@
 use crate::cli::Record;
 use anyhow::{Result, bail};
 use ebrec_format::events;
+use ebrec_format::syscalls::Arch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+
+/// `SYSCALLS_MAX` of `bpf/syscalls.h`.
+const SYSCALLS_MAX: u32 = 512;
 
 /// An error with the line that says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -30,19 +34,42 @@ pub fn probes_of(list: &[String]) -> Result<BTreeSet<String>> {
         match word.as_str() {
             "all" => probes.extend(events::PROBES.iter().map(|p| p.name.to_owned())),
             "default" => probes.extend(events::PROBES.iter().filter(|p| p.default).map(|p| p.name.to_owned())),
-            name if events::PROBES.iter().any(|p| p.name == name) => {
+            word => {
+                let name = word.strip_prefix('+').unwrap_or(word);
+                if !events::PROBES.iter().any(|p| p.name == name) {
+                    let names: Vec<&str> = events::PROBES.iter().map(|p| p.name).collect();
+                    bail!(Usage::new(
+                        format!("no probe is called '{name}'"),
+                        format!("the probes are: {}; or say default or all", names.join(", "))
+                    ));
+                }
+                if name != word {
+                    probes.extend(events::PROBES.iter().filter(|p| p.default).map(|p| p.name.to_owned()));
+                }
                 probes.insert(name.to_owned());
-            }
-            name => {
-                let names: Vec<&str> = events::PROBES.iter().map(|p| p.name).collect();
-                bail!(Usage::new(
-                    format!("no probe is called '{name}'"),
-                    format!("the probes are: {}; or say default or all", names.join(", "))
-                ));
             }
         }
     }
     Ok(probes)
+}
+
+/// The numbers of the system calls that `--syscalls` names; `None` is all.
+pub fn syscalls_of(list: &[String]) -> Result<Option<Vec<u32>>> {
+    let arch = Arch::own();
+    let mut calls = Vec::new();
+    for name in list {
+        match arch.number(name).filter(|&nr| nr < SYSCALLS_MAX) {
+            Some(nr) => calls.push(nr),
+            None => {
+                let meant = arch.most_alike(name).map_or_else(
+                    || "see ausyscall --dump, or `man syscalls`, for the names".to_owned(),
+                    |meant| format!("did you mean {meant}?"),
+                );
+                bail!(Usage::new(format!("no system call of this architecture is called '{name}'"), meant));
+            }
+        }
+    }
+    Ok((!list.is_empty()).then_some(calls))
 }
 
 /// cgroups (id and depth), and what the manifest says of all filters.
@@ -73,6 +100,7 @@ pub fn filters_of(args: &Record) -> Result<Filters> {
     };
     add("pid", args.pid.iter().map(u32::to_string).collect());
     add("comm", args.comm.clone());
+    add("syscalls", args.syscalls.clone());
     add("cgroup", args.cgroup.iter().map(|p| p.display().to_string()).collect());
     add("command", args.command.iter().map(|arg| arg.to_string_lossy().into_owned()).collect());
     Ok((cgroups, filters))

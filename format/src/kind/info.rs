@@ -51,6 +51,9 @@ pub(super) static STRINGS: KindInfo =
 pub(super) static TEXT: KindInfo =
     KindInfo { name: "Text", arrow: || DataType::Utf8, unit: None, nullable: true, encoding: Encoding::Dictionary };
 
+pub(super) static SYSCALL_NR: KindInfo =
+    KindInfo { name: "SyscallNr", arrow: || DataType::Int32, unit: None, nullable: true, encoding: Encoding::Dictionary };
+
 pub(super) fn strings_type() -> DataType {
     DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)))
 }

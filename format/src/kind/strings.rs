@@ -1,10 +1,12 @@
 //! Names, paths and arguments.
 
-use super::columns::Interned;
-use super::info::{PATH, STRINGS, TEXT};
+use super::columns::{Interned, Numbers};
+use super::info::{PATH, STRINGS, SYSCALL_NR, TEXT};
 use super::{Build, Context, Kind, Parts, WireKind};
+use crate::syscalls::Arch;
 use crate::text;
 use arrow::array::{ArrayRef, GenericListArray, ListBuilder, StringBuilder};
+use arrow::datatypes::Int32Type;
 use std::sync::Arc;
 
 /// Tail of an exec: the file's name and NUL, then the arguments, each ended by NUL: columns `filename, args`.
@@ -54,6 +56,42 @@ fn append_strings(list: &mut ListBuilder<StringBuilder>, strings: Option<&[u8]>)
 
 fn finish_list(list: &mut ListBuilder<StringBuilder>) -> GenericListArray<i32> {
     list.finish()
+}
+
+/// A system call: columns `name, nr`. The value is its number on the architecture of the recorder.
+#[derive(Debug)]
+pub struct SyscallNr;
+
+impl Kind for SyscallNr {
+    type Value = u32;
+    type Builder = SyscallBuilder;
+    const PARTS: Parts = &[
+        ("name", "The call by its name; `syscall_NNN` is one that this version doesn't know.", &TEXT),
+        ("nr", "Its number on this architecture.", &SYSCALL_NR),
+    ];
+}
+
+impl WireKind for SyscallNr {
+    const C: (&'static str, &'static str) = ("__u32", "");
+}
+
+/// Builder of system calls.
+#[derive(Default)]
+pub struct SyscallBuilder {
+    name: Interned<u32>,
+    nr: Numbers<Int32Type>,
+}
+
+impl Build<u32> for SyscallBuilder {
+    fn append(&mut self, nr: &u32, _: &mut Context<'_>) {
+        self.name.push(*nr, || Some(Arch::own().name(*nr)));
+        self.nr.push(*nr as i32);
+    }
+
+    fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
+        out.push(Arc::new(self.name.take()));
+        out.push(Arc::new(self.nr.take()));
+    }
 }
 
 /// A short name of something in the kernel, NUL-padded; longer ones are cut.

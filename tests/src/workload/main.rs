@@ -7,6 +7,7 @@
 mod args;
 mod bench;
 mod block;
+mod calls;
 mod child;
 mod dns;
 mod exec;
@@ -55,6 +56,8 @@ ebrec-workload: known activity, and its ground truth as JSON on stdout
   block [--device PATH] [--scheduler NAME] [--repeat N]
                                                   direct and buffered I/O, flushes, discards on a loop device (root)
   block-errors                                    reads that fail, on a loop device whose file is too short (root)
+  calls [N] [--sleeps N]                          N of each of 20 system calls with known results, and sleeps
+  calls-hold                                      calls in progress, driven by lines on stdin: release, block, quit
   syscalls [N] [--cpu C]                          N times read one byte from /dev/zero, write it to /dev/null
   spin [SECONDS], sleep [SECONDS]                 use a CPU, or do nothing
 ";
@@ -82,6 +85,8 @@ const COMMANDS: &[Entry] = &[
     ("pid-reuse", 0, &["times", "gap-ms"], &[], reuse::run),
     ("block", 0, &["device", "scheduler", "repeat"], &[], block::run),
     ("block-errors", 0, &[], &[], block::errors),
+    ("calls", 1, &["sleeps"], &[], calls::run),
+    ("calls-hold", 0, &[], &[], calls::hold),
     ("syscalls", 1, &["cpu"], &[], bench::syscalls),
     ("spin", 1, &[], &[], bench::spin),
     ("sleep", 1, &[], &[], bench::sleep),
