@@ -1,7 +1,7 @@
 //! The encoding thread: makes Parquet segments of batches and keeps them safe on disk. The layout is that of
 //! [`ebrec_format::capture`].
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use arrow::array::AsArray;
 use arrow::datatypes::TimestampNanosecondType;
 use arrow::record_batch::RecordBatch;
@@ -17,17 +17,22 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A segment is sealed after this long even if it is small: what a power loss can take.
 const SEGMENT_AGE: Duration = Duration::from_secs(3);
 /// A segment of this many rows is sealed at once.
 const SEGMENT_ROWS: usize = 1 << 20;
+/// So many rows that came late are sealed at once.
+const LATE_ROWS: usize = 1 << 16;
 /// From this size on a segment goes into the pack for good.
 const PACK_BYTES: usize = 1 << 20;
 /// So many loose segments of a table are made one.
 const LOOSE_MOST: usize = 32;
+/// So many files may wait for the disk; then the encoding waits too.
+const WAITING: usize = 64;
 
 /// What the encoding thread is asked to do.
 pub enum Work {
@@ -66,8 +71,25 @@ struct Loose {
     first: u64,
     last: u64,
     rows: usize,
-    /// Set once it has its final name.
-    in_place: Arc<AtomicBool>,
+    content: Arc<Content>,
+}
+
+/// What a loose segment holds, as long as its file isn't in place.
+#[derive(Default)]
+struct Content(Mutex<Option<Vec<u8>>>);
+
+impl Content {
+    fn waiting(bytes: Vec<u8>) -> Arc<Content> {
+        Arc::new(Content(Mutex::new(Some(bytes))))
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Option<Vec<u8>>) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn in_place(&self) -> bool {
+        self.with(|bytes| bytes.is_none())
+    }
 }
 
 struct Open {
@@ -75,6 +97,9 @@ struct Open {
     rows: usize,
     since: Instant,
     last_ts: i64,
+    /// Rows that are older than what was written before them.
+    late: Vec<RecordBatch>,
+    late_rows: usize,
 }
 
 struct TableFile {
@@ -95,14 +120,20 @@ pub struct Store {
     /// Tables that are in the capture even if they have no row.
     present: Vec<bool>,
     gauge: Arc<Gauge>,
-    sync: Option<(Sender<ToSync>, std::thread::JoinHandle<()>)>,
+    disk: Option<(SyncSender<ToDisk>, std::thread::JoinHandle<()>)>,
     finishing: Arc<AtomicBool>,
     bytes: u64,
 }
 
-enum ToSync {
-    /// Sync a file, then give it its name.
-    Loose(File, PathBuf, PathBuf, Arc<AtomicBool>),
+/// What may take long on a slow disk, a rename too: it is done in order by a thread that nobody waits for, because an encoder
+/// that waits makes the rings overflow.
+enum ToDisk {
+    /// Write and sync a file, then give it its name.
+    Loose(PathBuf, Arc<Content>),
+    /// Write a file and give it its name.
+    Manifest(PathBuf, Vec<u8>),
+    /// Remove files, unless what stands for them is not in place.
+    Remove(Vec<PathBuf>, Option<Arc<Content>>),
     /// Sync the pack.
     Pack(File),
 }
@@ -121,14 +152,14 @@ impl Store {
             .map(|table| TableFile { table, open: None, next: 1, loose: Vec::new(), state: TableState::default(), segments: 0 })
             .collect();
         let present = tables.iter().map(|t| present(t.table.name)).collect();
-        let (to_sync, queue) = std::sync::mpsc::channel();
+        let (to_disk, queue) = std::sync::mpsc::sync_channel(WAITING);
         let finishing = Arc::new(AtomicBool::new(false));
-        let flag = finishing.clone();
+        let (flag, failed) = (finishing.clone(), gauge.clone());
         let thread = std::thread::Builder::new()
-            .name("ebrec-sync".to_owned())
-            .spawn(move || sync_all(&queue, &flag))
+            .name("ebrec-disk".to_owned())
+            .spawn(move || write_all(&queue, &flag, &failed))
             .context("cannot start a thread")?;
-        Ok(Store { partial, output: output.to_owned(), sealed, tables, present, gauge, sync: Some((to_sync, thread)), finishing, bytes: 0 })
+        Ok(Store { partial, output: output.to_owned(), sealed, tables, present, gauge, disk: Some((to_disk, thread)), finishing, bytes: 0 })
     }
 
     /// Works until the senders are gone. Stops at the first failure; what was sealed before stays.
@@ -167,14 +198,8 @@ impl Store {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let (first_ts, last_ts, sorted) = span(batch);
-        // Late rows would break the order that windows rely on: they are a segment of their own.
-        if self.tables[index].open.as_ref().is_some_and(|open| first_ts < open.last_ts) {
-            let bytes = segment::encode(self.tables[index].table, std::slice::from_ref(batch))?;
-            self.tables[index].state.rows += batch.num_rows() as u64;
-            return self.keep(index, batch.num_rows(), &bytes);
-        }
         let file = &mut self.tables[index];
+        file.state.rows += batch.num_rows() as u64;
         let open = match &mut file.open {
             Some(open) => open,
             None => file.open.insert(Open {
@@ -182,17 +207,28 @@ impl Store {
                 rows: 0,
                 since: Instant::now(),
                 last_ts: i64::MIN,
+                late: Vec::new(),
+                late_rows: 0,
             }),
         };
-        if sorted || !file.table.has_ts() {
-            open.writer.write(batch)?;
-        } else {
-            open.writer.write(&segment::sort(file.table, batch)?)?;
+        let mut batch = batch.clone();
+        if file.table.has_ts() {
+            if !is_sorted(&batch) {
+                batch = segment::sort(file.table, &batch)?;
+            }
+            // What took long is told when it is over, under the time when it began. Such rows would break the order that windows
+            // rely on, so they become a segment of their own.
+            let late = instants(&batch).partition_point(|&ts| ts < open.last_ts);
+            if late > 0 {
+                open.late_rows += late;
+                open.late.push(batch.slice(0, late));
+                batch = batch.slice(late, batch.num_rows() - late);
+            }
+            open.last_ts = instants(&batch).last().copied().unwrap_or(open.last_ts);
         }
+        open.writer.write(&batch)?;
         open.rows += batch.num_rows();
-        open.last_ts = last_ts;
-        file.state.rows += batch.num_rows() as u64;
-        if open.rows >= SEGMENT_ROWS {
+        if open.rows >= SEGMENT_ROWS || open.late_rows >= LATE_ROWS {
             self.seal(index)?;
         }
         Ok(())
@@ -202,34 +238,37 @@ impl Store {
     fn replace(&mut self, index: usize, batch: &RecordBatch) -> Result<()> {
         self.tables[index].open = None;
         self.tables[index].state.rows = 0;
-        for loose in std::mem::take(&mut self.tables[index].loose) {
-            let path = self.loose_path(index, loose.first, loose.last);
-            // It has one of the two names, and the other thread can only change the first into the second.
-            let _ = std::fs::remove_file(path.with_extension("tmp"));
-            let _ = std::fs::remove_file(path);
-        }
+        let old = std::mem::take(&mut self.tables[index].loose);
+        let paths = old.iter().map(|loose| self.loose_path(index, loose.first, loose.last)).collect();
+        self.to_disk(ToDisk::Remove(paths, None));
         self.write(index, batch)
     }
 
-    /// Ends the open segment of a table and writes it.
+    /// Ends the open segment of a table and writes it, and what came too late for it as another.
     fn seal(&mut self, index: usize) -> Result<()> {
-        let file = &mut self.tables[index];
-        let Some(open) = file.open.take() else { return Ok(()) };
-        let bytes = open.writer.finish().context("cannot end a segment")?;
-        self.keep(index, open.rows, &bytes)
+        let Some(open) = self.tables[index].open.take() else { return Ok(()) };
+        if open.late_rows > 0 {
+            let bytes = segment::encode(self.tables[index].table, &open.late).context("cannot write late rows")?;
+            self.keep(index, open.late_rows, bytes)?;
+        }
+        if open.rows > 0 {
+            let bytes = open.writer.finish().context("cannot end a segment")?;
+            self.keep(index, open.rows, bytes)?;
+        }
+        Ok(())
     }
 
     /// Writes a segment.
-    fn keep(&mut self, index: usize, rows: usize, bytes: &[u8]) -> Result<()> {
+    fn keep(&mut self, index: usize, rows: usize, bytes: Vec<u8>) -> Result<()> {
         let file = &mut self.tables[index];
         let seq = file.next;
         file.next += 1;
         if bytes.len() >= PACK_BYTES {
-            return self.pack(index, seq, seq, bytes);
+            return self.pack(index, seq, seq, &bytes);
         }
-        self.write_loose(index, seq, rows, bytes)?;
+        self.write_loose(index, seq, seq, rows, bytes);
         let loose = &self.tables[index].loose;
-        if loose.len() >= LOOSE_MOST && loose.iter().all(|l| l.in_place.load(Ordering::Acquire)) {
+        if loose.len() >= LOOSE_MOST && loose.iter().all(|l| l.content.in_place()) {
             self.merge_loose(index)?;
         }
         Ok(())
@@ -241,8 +280,8 @@ impl Store {
         match &mut self.sealed {
             Sealed::Pack(pack) => {
                 pack.append(&name, bytes).with_context(|| format!("cannot write {}", self.partial.join(PACK).display()))?;
-                if let (Some((sync, _)), Ok(handle)) = (&self.sync, pack.handle()) {
-                    let _ = sync.send(ToSync::Pack(handle));
+                if let (Some((disk, _)), Ok(handle)) = (&self.disk, pack.handle()) {
+                    let _ = disk.send(ToDisk::Pack(handle));
                 }
             }
             Sealed::Dir => {
@@ -272,18 +311,18 @@ impl Store {
         self.partial.join(LOOSE).join(format!("{}.{first:06}-{last:06}.parquet", self.tables[index].table.name))
     }
 
-    fn write_loose(&mut self, index: usize, seq: u64, rows: usize, bytes: &[u8]) -> Result<()> {
-        let path = self.loose_path(index, seq, seq);
-        let temporary = path.with_extension("tmp");
-        let mut file = create(&temporary)?;
-        file.write_all(bytes).with_context(|| format!("cannot write {}", temporary.display()))?;
-        let in_place = Arc::new(AtomicBool::new(false));
-        if let Some((sync, _)) = &self.sync {
-            let _ = sync.send(ToSync::Loose(file, temporary, path, in_place.clone()));
+    fn to_disk(&self, item: ToDisk) {
+        if let Some((disk, _)) = &self.disk {
+            // If the thread is gone, its end says why.
+            let _ = disk.send(item);
         }
-        self.tables[index].loose.push(Loose { first: seq, last: seq, rows, in_place });
+    }
+
+    fn write_loose(&mut self, index: usize, first: u64, last: u64, rows: usize, bytes: Vec<u8>) {
         self.add_bytes(bytes.len() as u64);
-        Ok(())
+        let content = Content::waiting(bytes);
+        self.to_disk(ToDisk::Loose(self.loose_path(index, first, last), content.clone()));
+        self.tables[index].loose.push(Loose { first, last, rows, content });
     }
 
     /// Makes one segment of a table's loose ones: in the pack if it is large enough, or else loose again.
@@ -293,25 +332,17 @@ impl Store {
             return Ok(());
         };
         let bytes = self.merged(index)?;
-        let old: Vec<(u64, u64)> = self.tables[index].loose.iter().map(|l| (l.first, l.last)).collect();
-        let rows = self.tables[index].loose.iter().map(|l| l.rows).sum();
+        let old = std::mem::take(&mut self.tables[index].loose);
+        let paths = old.iter().map(|loose| self.loose_path(index, loose.first, loose.last)).collect();
+        let rows = old.iter().map(|l| l.rows).sum();
+        // Whoever reads in between sees the old ones covered by the new one.
         if bytes.len() >= PACK_BYTES || rows >= SEGMENT_ROWS / 4 {
             self.pack(index, first, last, &bytes)?;
-            self.tables[index].loose.clear();
+            self.to_disk(ToDisk::Remove(paths, None));
         } else {
-            let path = self.loose_path(index, first, last);
-            let temporary = path.with_extension("tmp");
-            let mut file = create(&temporary)?;
-            file.write_all(&bytes)
-                .and_then(|()| std::fs::rename(&temporary, &path))
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            self.tables[index].loose = vec![Loose { first, last, rows, in_place: Arc::new(AtomicBool::new(true)) }];
-        }
-        // Whoever reads in between sees the old ones covered by the new one.
-        for (first, last) in old {
-            if !self.tables[index].loose.iter().any(|l| (l.first, l.last) == (first, last)) {
-                let _ = std::fs::remove_file(self.loose_path(index, first, last));
-            }
+            self.write_loose(index, first, last, rows, bytes);
+            let content = self.tables[index].loose.last().map(|loose| loose.content.clone());
+            self.to_disk(ToDisk::Remove(paths, content));
         }
         Ok(())
     }
@@ -320,24 +351,24 @@ impl Store {
     fn merged(&self, index: usize) -> Result<Vec<u8>> {
         let mut batches = Vec::new();
         for loose in &self.tables[index].loose {
-            let path = self.loose_path(index, loose.first, loose.last);
-            // Not renamed yet, it still has its temporary name; and between the two attempts it may get the final one.
-            let bytes = std::fs::read(&path).or_else(|_| std::fs::read(path.with_extension("tmp"))).or_else(|_| std::fs::read(&path));
-            batches.extend(segment::decode(bytes.with_context(|| format!("cannot read {}", path.display()))?)?);
+            let bytes = match loose.content.with(|bytes| bytes.clone()) {
+                Some(bytes) => bytes,
+                None => {
+                    let path = self.loose_path(index, loose.first, loose.last);
+                    std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?
+                }
+            };
+            batches.extend(segment::decode(bytes)?);
         }
         segment::encode(self.tables[index].table, &batches).context("cannot merge segments")
     }
 
     fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
-        let path = self.partial.join(MANIFEST);
-        let temporary = path.with_extension("tmp");
         let mut manifest = manifest.clone();
         manifest.tables = self.table_states();
         let json = serde_json::to_vec_pretty(&manifest).context("cannot print the manifest")?;
-        create(&temporary)?
-            .write_all(&json)
-            .and_then(|()| std::fs::rename(&temporary, &path))
-            .with_context(|| format!("cannot write {}", path.display()))
+        self.to_disk(ToDisk::Manifest(self.partial.join(MANIFEST), json));
+        Ok(())
     }
 
     fn table_states(&self) -> BTreeMap<String, TableState> {
@@ -355,14 +386,17 @@ impl Store {
             self.seal(index)?;
         }
         self.write_manifest(manifest)?;
-        self.end_sync();
+        self.end_disk();
+        if self.gauge.failed.load(Ordering::Acquire) {
+            bail!("cannot write to {}", self.partial.display());
+        }
         Ok(self.partial.clone())
     }
 
-    fn end_sync(&mut self) {
+    fn end_disk(&mut self) {
         self.finishing.store(true, Ordering::Release);
-        if let Some((sync, thread)) = self.sync.take() {
-            drop(sync);
+        if let Some((disk, thread)) = self.disk.take() {
+            drop(disk);
             let _ = thread.join();
         }
     }
@@ -377,7 +411,7 @@ impl Store {
         for index in 0..self.tables.len() {
             self.seal_rest(index)?;
         }
-        self.end_sync();
+        self.end_disk();
         let mut states = self.table_states();
         for (name, state) in &mut states {
             state.lost = manifest.tables.get(name).map_or(0, |t| t.lost);
@@ -410,21 +444,15 @@ impl Store {
     /// Everything of a table that is not in the pack yet becomes one entry of it.
     fn seal_rest(&mut self, index: usize) -> Result<()> {
         let file = &mut self.tables[index];
-        let open = file.open.take();
         if file.loose.is_empty()
-            && let Some(open) = open
+            && let Some(open) = file.open.take_if(|open| open.late_rows == 0)
         {
             let seq = file.next;
             file.next += 1;
             let bytes = open.writer.finish().context("cannot end a segment")?;
             return self.pack(index, seq, seq, &bytes);
         }
-        if let Some(open) = open {
-            let seq = file.next;
-            file.next += 1;
-            let bytes = open.writer.finish().context("cannot end a segment")?;
-            self.write_loose(index, seq, open.rows, &bytes)?;
-        }
+        self.seal(index)?;
         let file = &self.tables[index];
         if let Some((first, last)) = file.loose.first().zip(file.loose.last()).map(|(f, l)| (f.first, l.last)) {
             let bytes = self.merged(index)?;
@@ -439,17 +467,13 @@ impl Store {
     }
 }
 
-/// First and last `ts` of a batch, and whether it is in order.
-fn span(batch: &RecordBatch) -> (i64, i64, bool) {
-    match batch.column(0).as_primitive_opt::<TimestampNanosecondType>() {
-        Some(ts) if !ts.is_empty() => {
-            let values = ts.values();
-            let sorted = values.is_sorted();
-            let (first, last) = (values.iter().min().copied(), values.iter().max().copied());
-            (first.unwrap_or(i64::MIN), last.unwrap_or(i64::MIN), sorted)
-        }
-        _ => (i64::MIN, i64::MIN, true),
-    }
+/// The `ts` of a batch's rows.
+fn instants(batch: &RecordBatch) -> &[i64] {
+    batch.column(0).as_primitive_opt::<TimestampNanosecondType>().map_or(&[], |ts| ts.values())
+}
+
+fn is_sorted(batch: &RecordBatch) -> bool {
+    instants(batch).is_sorted()
 }
 
 /// `NAME.ebrec.partial`.
@@ -470,21 +494,44 @@ fn create(path: &Path) -> Result<File> {
         .with_context(|| format!("cannot create {}", path.display()))
 }
 
-/// Syncs what was written, aside from the encoding: a slow disk must not make it wait.
-fn sync_all(queue: &Receiver<ToSync>, finishing: &AtomicBool) {
+/// Does what the disk is asked for. After a failure the recording ends.
+fn write_all(queue: &Receiver<ToDisk>, finishing: &AtomicBool, gauge: &Gauge) {
     while let Ok(item) = queue.recv() {
         let hurry = finishing.load(Ordering::Acquire);
-        match item {
-            ToSync::Loose(file, temporary, path, in_place) => {
-                let synced = hurry || file.sync_data().is_ok();
-                if synced && std::fs::rename(&temporary, &path).is_ok() {
-                    in_place.store(true, Ordering::Release);
+        let done = match item {
+            ToDisk::Loose(path, content) => write_content(&path, &content, !hurry),
+            ToDisk::Manifest(path, bytes) => write_named(&path, &bytes, false),
+            ToDisk::Remove(paths, instead) => {
+                if instead.is_none_or(|content| content.in_place()) {
+                    paths.iter().for_each(|path| drop(std::fs::remove_file(path)));
                 }
+                Ok(())
             }
-            ToSync::Pack(file) if !hurry => {
-                let _ = file.sync_data();
-            }
-            ToSync::Pack(_) => {}
+            // The end of the recording needn't wait for the disk: what a crash of the host takes then is what it takes of any file.
+            ToDisk::Pack(file) if !hurry => file.sync_data().context("cannot sync the capture"),
+            ToDisk::Pack(_) => Ok(()),
+        };
+        if let Err(error) = done
+            && !gauge.failed.swap(true, Ordering::AcqRel)
+        {
+            eprintln!("ebrec-record: {error:#}");
         }
     }
+}
+
+fn write_content(path: &Path, content: &Content, sync: bool) -> Result<()> {
+    let Some(bytes) = content.with(|bytes| bytes.clone()) else { return Ok(()) };
+    write_named(path, &bytes, sync)?;
+    content.with(|bytes| *bytes = None);
+    Ok(())
+}
+
+/// Writes a file under a temporary name first, so that nobody sees it half written.
+fn write_named(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    let mut file = create(&temporary)?;
+    file.write_all(bytes)
+        .and_then(|()| if sync { file.sync_data() } else { Ok(()) })
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
