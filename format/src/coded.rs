@@ -8,13 +8,14 @@
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use bytes::Bytes;
-use parquet::basic::{Compression, Encoding};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::column::page::{CompressedPage, Page, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ColumnChunkMetaData, OffsetIndexBuilder};
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 /// The code of a null.
@@ -85,11 +86,37 @@ impl Dictionary {
     }
 }
 
+/// A data page, compressed.
+struct DataPage {
+    rows: usize,
+    plain_len: usize,
+    bytes: Bytes,
+}
+
 /// One column of a row group in the making.
-#[derive(Default)]
 pub(crate) struct CodedColumn {
+    nullable: bool,
+    page_rows: usize,
+    /// Of the rows that are in no page yet.
     codes: Vec<u32>,
+    pages: Vec<DataPage>,
     dictionary: Dictionary,
+}
+
+thread_local! {
+    /// One for all columns of a thread: a context takes a megabyte.
+    static ZSTD: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// As parquet compresses its own pages.
+fn compress(plain: &[u8]) -> Result<Bytes> {
+    ZSTD.with_borrow_mut(|slot| {
+        let zstd = match slot {
+            Some(zstd) => zstd,
+            None => slot.insert(zstd::bulk::Compressor::new(ZstdLevel::default().compression_level())?),
+        };
+        Ok(zstd.compress(plain)?.into())
+    })
 }
 
 /// Whether columns of this type are written here if a dictionary is wanted.
@@ -98,6 +125,11 @@ pub(crate) fn can_code(data_type: &DataType) -> bool {
 }
 
 impl CodedColumn {
+    /// An empty one, whose pages have `page_rows` rows.
+    pub(crate) fn new(nullable: bool, page_rows: usize) -> CodedColumn {
+        CodedColumn { nullable, page_rows, codes: Vec::new(), pages: Vec::new(), dictionary: Dictionary::default() }
+    }
+
     /// Adds rows: plain values, or a dictionary of them with 32-bit keys.
     pub(crate) fn append(&mut self, array: &ArrayRef) -> Result<()> {
         if let Some(coded) = array.as_any_dictionary_opt() {
@@ -116,13 +148,26 @@ impl CodedColumn {
                     self.codes.push(code);
                 }
             }
-            return Ok(());
+        } else {
+            self.codes.reserve(array.len());
+            for row in 0..array.len() {
+                let code = self.value(array, row)?;
+                self.codes.push(code);
+            }
         }
-        self.codes.reserve(array.len());
-        for row in 0..array.len() {
-            let code = self.value(array, row)?;
-            self.codes.push(code);
+        while self.codes.len() >= self.page_rows {
+            self.end_page(self.page_rows)?;
         }
+        Ok(())
+    }
+
+    /// Makes a page of the first `rows` codes. Each page tells its own width, so the dictionary may grow afterwards.
+    fn end_page(&mut self, rows: usize) -> Result<()> {
+        let width = (u32::BITS - self.dictionary.len.saturating_sub(1).leading_zeros()) as u8;
+        let mut plain = Vec::new();
+        put_page(&mut plain, &self.codes[..rows], width, self.nullable)?;
+        self.pages.push(DataPage { rows, plain_len: plain.len(), bytes: compress(&plain)? });
+        self.codes.drain(..rows);
         Ok(())
     }
 
@@ -153,44 +198,37 @@ impl CodedColumn {
         })
     }
 
-    /// The column chunk, pages of `page_rows` rows compressed by `zstd`; the column is empty afterwards.
-    pub(crate) fn finish(
-        &mut self,
-        column: &ColumnDescPtr,
-        compression: Compression,
-        page_rows: usize,
-        zstd: &mut zstd::bulk::Compressor<'_>,
-    ) -> Result<(Bytes, ColumnCloseResult)> {
-        let CodedColumn { codes, dictionary } = std::mem::take(self);
+    /// The column chunk.
+    pub(crate) fn finish(mut self, column: &ColumnDescPtr, compression: Compression) -> Result<(Bytes, ColumnCloseResult)> {
+        if !self.codes.is_empty() {
+            self.end_page(self.codes.len())?;
+        }
         let mut sink = TrackedWrite::new(Vec::new());
         let mut pages = SerializedPageWriter::new(&mut sink);
         let mut offsets = OffsetIndexBuilder::new();
         let page = Page::DictionaryPage {
-            buf: zstd.compress(&dictionary.plain)?.into(),
-            num_values: dictionary.len,
+            buf: compress(&self.dictionary.plain)?,
+            num_values: self.dictionary.len,
             encoding: Encoding::PLAIN,
             is_sorted: false,
         };
-        let written = pages.write_page(CompressedPage::new(page, dictionary.plain.len()))?;
+        let written = pages.write_page(CompressedPage::new(page, self.dictionary.plain.len()))?;
         let data_offset = written.bytes_written;
         let mut uncompressed = written.uncompressed_size;
-        let nullable = column.max_def_level() > 0;
-        let width = (u32::BITS - dictionary.len.saturating_sub(1).leading_zeros()) as u8;
-        let mut plain = Vec::new();
-        for rows in codes.chunks(page_rows) {
-            plain.clear();
-            put_page(&mut plain, rows, width, nullable)?;
+        let mut rows = 0;
+        for data in self.pages {
             let page = Page::DataPage {
-                buf: zstd.compress(&plain)?.into(),
-                num_values: rows.len() as u32,
+                buf: data.bytes,
+                num_values: data.rows as u32,
                 encoding: Encoding::RLE_DICTIONARY,
                 def_level_encoding: Encoding::RLE,
                 rep_level_encoding: Encoding::RLE,
                 statistics: None,
             };
-            let written = pages.write_page(CompressedPage::new(page, plain.len()))?;
+            let written = pages.write_page(CompressedPage::new(page, data.plain_len))?;
+            rows += data.rows;
             uncompressed += written.uncompressed_size;
-            offsets.append_row_count(rows.len() as i64);
+            offsets.append_row_count(data.rows as i64);
             let size = i32::try_from(written.bytes_written).map_err(|_| ParquetError::General("a page is too large".to_owned()))?;
             offsets.append_offset_and_size(written.offset as i64, size);
             offsets.append_unencoded_byte_array_data_bytes(None);
@@ -200,7 +238,7 @@ impl CodedColumn {
         let metadata = ColumnChunkMetaData::builder(column.clone())
             .set_encodings(vec![Encoding::PLAIN, Encoding::RLE, Encoding::RLE_DICTIONARY])
             .set_compression(compression)
-            .set_num_values(codes.len() as i64)
+            .set_num_values(rows as i64)
             .set_total_compressed_size(bytes.len() as i64)
             .set_total_uncompressed_size(uncompressed as i64)
             .set_dictionary_page_offset(Some(0))
@@ -208,7 +246,7 @@ impl CodedColumn {
             .build()?;
         let closed = ColumnCloseResult {
             bytes_written: bytes.len() as u64,
-            rows_written: codes.len() as u64,
+            rows_written: rows as u64,
             metadata,
             bloom_filter: None,
             column_index: None,

@@ -87,7 +87,6 @@ pub struct Writer {
     file: SerializedFileWriter<Vec<u8>>,
     factory: ArrowRowGroupWriterFactory,
     columns: Vec<Column>,
-    zstd: zstd::bulk::Compressor<'static>,
     rows: usize,
 }
 
@@ -97,8 +96,7 @@ impl Writer {
         let schema = table.schema();
         let coded = (table.columns)().iter().map(|c| c.kind.encoding == Encoding::Dictionary && can_code(&(c.kind.arrow)())).collect();
         let (file, factory) = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties(table)))?.into_serialized_writer()?;
-        let zstd = zstd::bulk::Compressor::new(ZstdLevel::default().compression_level())?;
-        Ok(Writer { schema, coded, file, factory, columns: Vec::new(), zstd, rows: 0 })
+        Ok(Writer { schema, coded, file, factory, columns: Vec::new(), rows: 0 })
     }
 
     /// Adds rows. A column of few distinct values may come as a dictionary of its type, which is cheaper.
@@ -136,7 +134,11 @@ impl Writer {
         let mut writers = self.factory.create_column_writers(self.file.flushed_row_groups().len())?.into_iter();
         for (field, &coded) in self.schema.fields().iter().zip(&self.coded) {
             let own: Vec<ArrowColumnWriter> = writers.by_ref().take(leaves(field.data_type())).collect();
-            self.columns.push(if coded { Column::Coded(Box::default()) } else { Column::Arrow(own) });
+            self.columns.push(if coded {
+                Column::Coded(Box::new(CodedColumn::new(field.is_nullable(), PAGE_ROWS)))
+            } else {
+                Column::Arrow(own)
+            });
         }
         Ok(())
     }
@@ -147,8 +149,8 @@ impl Writer {
         let mut group = self.file.next_row_group()?;
         for column in self.columns.drain(..) {
             match column {
-                Column::Coded(mut coded) => {
-                    let (bytes, closed) = coded.finish(&descriptions[leaf], compression(), PAGE_ROWS, &mut self.zstd)?;
+                Column::Coded(coded) => {
+                    let (bytes, closed) = coded.finish(&descriptions[leaf], compression())?;
                     group.append_column(&bytes, closed)?;
                     leaf += 1;
                 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// A pass holds at most about this much of all rings, so that memory stays bounded when the pipeline is slower than the host:
 /// up to five passes are on their way at a time.
-const PASS_BYTES: usize = 8 << 20;
+const PASS_BYTES: usize = 4 << 20;
 /// But of one ring at least this much, which is more than its largest record.
 const LEAST_BYTES: usize = 128 << 10;
 /// How long a record may be on its way from its time stamp to the ring: an interrupt or a preempted hypervisor in between.
@@ -123,6 +123,8 @@ fn look(shards: &[Shard], counters: &Counters, returned: &Receiver<Vec<u8>>) -> 
     for shard in shards {
         let mut fresh = returned.try_recv().unwrap_or_default();
         fresh.clear();
+        // A buffer that grows step by step leaves holes of all sizes behind; one more record may come than the most.
+        fresh.reserve_exact(shard.taken.borrow().most + LEAST_BYTES);
         shard.taken.borrow_mut().bytes = fresh;
         let _ = shard.ring.consume_raw();
         let mut taken = shard.taken.borrow_mut();
