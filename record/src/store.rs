@@ -2,7 +2,8 @@
 //! [`ebrec_format::capture`].
 
 use anyhow::{Context, Result, bail};
-use arrow::array::AsArray;
+use arrow::array::{AsArray, UInt32Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::TimestampNanosecondType;
 use arrow::record_batch::RecordBatch;
 use ebrec_format::capture::{LOOSE, PACK};
@@ -221,7 +222,8 @@ impl Store {
             let late = instants(&batch).partition_point(|&ts| ts < open.last_ts);
             if late > 0 {
                 open.late_rows += late;
-                open.late.push(batch.slice(0, late));
+                // A copy: a slice would keep the whole batch.
+                open.late.push(take_record_batch(&batch, &UInt32Array::from_iter_values(0..late as u32))?);
                 batch = batch.slice(late, batch.num_rows() - late);
             }
             open.last_ts = instants(&batch).last().copied().unwrap_or(open.last_ts);
