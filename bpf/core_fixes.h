@@ -386,6 +386,78 @@ static __always_inline __u32 block_errno_of(int error)
 	return errno ? errno : 5;
 }
 
+/* A tracepoint of the page cache hands over a struct page until 5.16 or so, and a struct folio after; the fields have the same
+ * names. */
+struct page {
+	struct address_space *mapping;
+	unsigned long index;
+	unsigned char compound_order; /* of the second page, until folios */
+} __attribute__((preserve_access_index));
+
+static __always_inline __u64 folio_mapping(struct folio *folio)
+{
+	if (bpf_core_type_exists(struct folio))
+		return (__u64)BPF_CORE_READ(folio, mapping);
+	return (__u64)BPF_CORE_READ((struct page *)folio, mapping);
+}
+
+static __always_inline __u64 folio_index(struct folio *folio)
+{
+	if (bpf_core_type_exists(struct folio))
+		return BPF_CORE_READ(folio, index);
+	return BPF_CORE_READ((struct page *)folio, index);
+}
+
+/* Where the order of a large folio is kept: in a field of its own (until 6.5), or in the lowest byte of flags (since 6.6,
+ * ebc1baf5c9b4 "mm: free up a word in the first tail page"). */
+struct folio___order {
+	unsigned char _folio_order;
+} __attribute__((preserve_access_index));
+
+struct folio___flags {
+	unsigned long _flags_1;
+} __attribute__((preserve_access_index));
+
+enum pageflags {
+	PG_head = 6,
+};
+
+static __always_inline __u32 folio_pages(struct folio *folio)
+{
+	struct folio___order *old = (void *)folio;
+	struct folio___flags *now = (void *)folio;
+	unsigned long flags = 0;
+	__u32 order;
+
+	/* The flags come first, in whatever type. */
+	bpf_probe_read_kernel(&flags, sizeof(flags), folio);
+	if (!(flags >> bpf_core_enum_value(enum pageflags, PG_head) & 1))
+		return 1;
+	if (!bpf_core_type_exists(struct folio))
+		order = BPF_CORE_READ((struct page *)((void *)folio + bpf_core_type_size(struct page)), compound_order);
+	else if (bpf_core_field_exists(old->_folio_order))
+		order = BPF_CORE_READ(old, _folio_order);
+	else
+		order = BPF_CORE_READ(now, _flags_1) & 0xff;
+	return 1U << (order & 31);
+}
+
+/* The registers with which the current task entered the kernel. Before 5.15 without a helper: they are at the top of the stack
+ * (task_pt_regs), whose size is that of kernels without KASAN. */
+enum bpf_func_id___task_pt_regs {
+	BPF_FUNC_task_pt_regs___ebrec = 175,
+};
+
+static __always_inline struct pt_regs *current_regs(void)
+{
+	struct task_struct *task;
+
+	if (bpf_core_enum_value_exists(enum bpf_func_id___task_pt_regs, BPF_FUNC_task_pt_regs___ebrec))
+		return (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	task = (void *)bpf_get_current_task();
+	return BPF_CORE_READ(task, stack) + 16384 - bpf_core_type_size(struct pt_regs);
+}
+
 /* bpf_get_current_task_btf() and task storage are of 5.11; the running kernel's own list of helpers and map types tells. */
 enum bpf_func_id___ebrec {
 	BPF_FUNC_get_current_task_btf___ebrec = 158,

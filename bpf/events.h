@@ -77,8 +77,9 @@ enum ebrec_table {
 	EBREC_DNS_LOOKUP = 24,
 	EBREC_DNS_QUERY = 25,
 	EBREC_SYSCALL = 26,
-	EBREC_FILE_PATH = 27,
-	EBREC_TABLES = 37,
+	EBREC_PAGE_CACHE = 27,
+	EBREC_FILE_PATH = 28,
+	EBREC_TABLES = 38,
 };
 
 _Static_assert(__builtin_offsetof(struct ebrec_task, start) == 0, "ebrec_task.start");
@@ -597,6 +598,27 @@ _Static_assert(__builtin_offsetof(struct ebrec_syscall, pad) == 52, "ebrec_sysca
 _Static_assert(__builtin_offsetof(struct ebrec_syscall, ret) == 56, "ebrec_syscall.ret");
 _Static_assert(__builtin_offsetof(struct ebrec_syscall, latency_ns) == 64, "ebrec_syscall.latency_ns");
 _Static_assert(sizeof(struct ebrec_syscall) == 72, "ebrec_syscall");
+
+/* What a process did with the page cache on one CPU in an interval of 100 ms; `ts` is the interval's start, and there is no row where it did nothing. Counts are pages, of 4 KiB on most hosts. Files on tmpfs, direct I/O and DAX are not in it. The acting task is the process's first thread that did something in the interval; kernel threads have rows as well. */
+struct ebrec_page_cache {
+	struct ebrec_head head; /* A thread of the process. */
+	__u64 interval_ns; /* Length of the interval. */
+	__u32 accesses; /* Pages that reads looked up: each call counts each page that it touches. Since Linux 6.10 any read of a file's pages, up to the end of the file (hook accesses by tp_btf); before, what read, pread64, readv, preadv, preadv2 and sendfile have read (by sys_exit). */
+	__u32 misses; /* Pages that reads asked for and that had to be added: 1 - misses / accesses is the hit ratio. Calls as listed above: others (io_uring, splice, exec) count in `added` alone. */
+	__u32 readahead; /* Pages that the kernel added beyond those that a read or fault asked for, or because of readahead, posix_fadvise, madvise. */
+	__u32 fault_misses; /* Pages that page faults asked for and that had to be added. Null: no page fault was seen on this kernel (hook faults). */
+	__u32 added; /* Pages added in all; beyond misses, readahead and fault_misses: to be written, or in ways that don't tell what they ask for. */
+	__u32 dirtied; /* Pages that became dirty, metadata of file systems included; of a large folio all. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_page_cache, head) == 0, "ebrec_page_cache.head");
+_Static_assert(__builtin_offsetof(struct ebrec_page_cache, interval_ns) == 48, "ebrec_page_cache.interval_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_page_cache, accesses) == 56, "ebrec_page_cache.accesses");
+_Static_assert(__builtin_offsetof(struct ebrec_page_cache, misses) == 60, "ebrec_page_cache.misses");
+_Static_assert(__builtin_offsetof(struct ebrec_page_cache, readahead) == 64, "ebrec_page_cache.readahead");
+_Static_assert(__builtin_offsetof(struct ebrec_page_cache, fault_misses) == 68, "ebrec_page_cache.fault_misses");
+_Static_assert(__builtin_offsetof(struct ebrec_page_cache, added) == 72, "ebrec_page_cache.added");
+_Static_assert(__builtin_offsetof(struct ebrec_page_cache, dirtied) == 76, "ebrec_page_cache.dirtied");
+_Static_assert(sizeof(struct ebrec_page_cache) == 80, "ebrec_page_cache");
 
 /* A file or directory that a row of another table names, when it is first used, and again every 30 s as long as it is. The path is that from the root of its mount namespace, as it was then. */
 struct ebrec_file_path {

@@ -60,6 +60,7 @@ struct file_system_type {
 
 struct super_block {
 	__u32 s_dev;
+	unsigned long s_magic;
 	struct file_system_type *s_type;
 };
 
@@ -67,6 +68,12 @@ struct inode {
 	__u16 i_mode;
 	struct super_block *i_sb;
 	unsigned long i_ino;
+	__s64 i_size;
+};
+
+struct address_space {
+	struct inode *host;
+	unsigned long nrpages;
 };
 
 struct qstr {
@@ -97,6 +104,7 @@ struct path {
 
 struct file {
 	struct inode *f_inode;
+	struct address_space *f_mapping;
 	void *private_data;
 	unsigned int f_flags;
 	__s64 f_pos;
@@ -105,6 +113,20 @@ struct file {
 
 struct fs_struct {
 	struct path root, pwd;
+};
+
+struct folio {
+	struct address_space *mapping;
+	unsigned long index;
+};
+
+struct vm_area_struct {
+	struct file *vm_file;
+};
+
+struct vm_fault {
+	struct vm_area_struct *vma;
+	unsigned long pgoff;
 };
 
 struct fdtable {
@@ -188,8 +210,14 @@ struct nsproxy {
 	struct mnt_namespace *mnt_ns;
 };
 
+struct task_io_accounting {
+	__u64 syscr;
+};
+
 struct task_struct {
 	unsigned int flags;
+	void *stack;
+	struct task_io_accounting ioac;
 	int exit_code;
 	int pid;
 	int tgid;
@@ -409,6 +437,13 @@ struct bpf_iter__bpf_map_elem {
 #define S_IFMT 0170000
 #define S_IFREG 0100000
 #define S_IFSOCK 0140000
+#define S_IFBLK 0060000
+#define TMPFS_MAGIC 0x01021994 /* include/uapi/linux/magic.h */
+#if defined(__TARGET_ARCH_arm64)
+#define O_DIRECT 0200000 /* arch/arm64/include/uapi/asm/fcntl.h */
+#else
+#define O_DIRECT 040000 /* include/uapi/asm-generic/fcntl.h */
+#endif
 #define AT_FDCWD -100
 #define O_CREAT 0100 /* include/uapi/asm-generic/fcntl.h; the same on x86 and arm64 */
 #define O_WRONLY 01

@@ -29,6 +29,7 @@
 #define NR_PWRITE64 18
 #define NR_READV 19
 #define NR_WRITEV 20
+#define NR_MADVISE 28
 #define NR_SENDFILE 40
 #define NR_ACCEPT 43
 #define NR_CLONE 56
@@ -42,6 +43,8 @@
 #define NR_FTRUNCATE 77
 #define NR_CREAT 85
 #define NR_EXIT_GROUP 231
+#define NR_READAHEAD 187
+#define NR_FADVISE64 221
 #define NR_OPENAT 257
 #define NR_SPLICE 275
 #define NR_SYNC_FILE_RANGE 277
@@ -75,7 +78,10 @@
 #define NR_EXIT_GROUP 94
 #define NR_ACCEPT 202
 #define NR_CLONE 220
+#define NR_READAHEAD 213
 #define NR_EXECVE 221
+#define NR_FADVISE64 223
+#define NR_MADVISE 233
 #define NR_ACCEPT4 242
 #define NR_EXECVEAT 281
 #define NR_COPY_FILE_RANGE 285
@@ -190,6 +196,21 @@ static __always_inline unsigned long syscall_arg(struct pt_regs *regs, int n)
 	return n == 1 ? now->orig_x0 : now->regs[n - 1];
 #endif
 }
+
+/* The same of registers that the verifier doesn't know as such (current_regs), and the number of the call. */
+#if defined(__TARGET_ARCH_x86)
+#define PROBED_NR(regs) BPF_CORE_READ(regs, orig_ax)
+#define PROBED_ARG(regs, n)                   \
+	((n) == 1   ? BPF_CORE_READ(regs, di) \
+	 : (n) == 2 ? BPF_CORE_READ(regs, si) \
+	 : (n) == 3 ? BPF_CORE_READ(regs, dx) \
+		    : BPF_CORE_READ(regs, r10))
+#elif defined(__TARGET_ARCH_arm64)
+#define PROBED_NR(regs) BPF_CORE_READ((struct pt_regs___arm64 *)(regs), syscallno)
+#define PROBED_ARG(at, n)                                                  \
+	((n) == 1 ? BPF_CORE_READ((struct pt_regs___arm64 *)(at), orig_x0) \
+		  : BPF_CORE_READ((struct pt_regs___arm64 *)(at), regs[(n)-1]))
+#endif
 
 #define TIMED 1
 #define UNTIMED 0

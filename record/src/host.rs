@@ -38,6 +38,12 @@ pub fn online_cpus() -> u32 {
     u32::try_from(n).unwrap_or(1).max(1)
 }
 
+/// Size of a page of memory.
+pub fn page_bytes() -> u64 {
+    // SAFETY: sysconf has no preconditions.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096).max(4096)
+}
+
 /// CPUs that may ever be there: rings are made for their numbers.
 pub fn possible_cpus() -> u32 {
     // SAFETY: sysconf has no preconditions.
@@ -116,6 +122,7 @@ pub fn netdevs() -> Vec<Netdev> {
 struct Counters {
     cpu: [u64; 8],
     psi: [Option<u64>; 5],
+    vm: [Option<u64>; 7],
 }
 
 /// Takes a sample a second; knows the one before.
@@ -134,11 +141,15 @@ impl Sampler {
         let count = |text: Option<&str>| text.and_then(|t| t.parse().ok()).unwrap_or(NULL64);
         let memory: HashMap<String, u64> = read("/proc/meminfo").unwrap_or_default().lines().filter_map(kilobytes).collect();
         let mem = |name: &str| memory.get(name).copied().unwrap_or(NULL64);
-        let counters = Counters { cpu: cpu_times(), psi: pressures() };
+        let counters = Counters { cpu: cpu_times(), psi: pressures(), vm: vm_counters() };
         let before = self.before.replace(counters.clone());
         let cpu = |i: usize| before.as_ref().map_or(NULL64, |b| counters.cpu[i].saturating_sub(b.cpu[i]));
         let psi = |i: usize| match (&before, counters.psi[i]) {
             (Some(Counters { psi, .. }), Some(now)) => psi[i].map_or(NULL64, |b| now.saturating_sub(b)),
+            _ => NULL64,
+        };
+        let vm = |i: usize| match (before.as_ref().and_then(|b| b.vm[i]), counters.vm[i]) {
+            (Some(before), Some(now)) => now.saturating_sub(before),
             _ => NULL64,
         };
         let swap_used = match (memory.get("SwapTotal"), memory.get("SwapFree")) {
@@ -166,7 +177,15 @@ impl Sampler {
             mem_cached_bytes: mem("Cached"),
             mem_buffers_bytes: mem("Buffers"),
             mem_dirty_bytes: mem("Dirty"),
+            mem_writeback_bytes: mem("Writeback"),
             swap_used_bytes: swap_used,
+            disk_read_bytes: vm(0),
+            disk_written_bytes: vm(1),
+            major_faults: vm(2),
+            dirtied_bytes: vm(3),
+            refaulted_bytes: vm(4),
+            swapped_in_bytes: vm(5),
+            swapped_out_bytes: vm(6),
             psi_cpu_some_ns: psi(0),
             psi_memory_some_ns: psi(1),
             psi_memory_full_ns: psi(2),
@@ -193,6 +212,26 @@ fn cpu_times() -> [u64; 8] {
         *time = field.parse::<u64>().unwrap_or(0) * (1_000_000_000 / ticks);
     }
     times
+}
+
+/// Counters of /proc/vmstat in the order of the fields from `disk_read_bytes` on, as bytes where they count pages.
+fn vm_counters() -> [Option<u64>; 7] {
+    let text = read("/proc/vmstat").unwrap_or_default();
+    let counters: HashMap<&str, u64> =
+        text.lines().filter_map(|line| line.split_once(' ')).filter_map(|(name, count)| Some((name, count.parse().ok()?))).collect();
+    let get = |name: &str, unit: u64| counters.get(name).map(|count| count * unit);
+    let page = page_bytes();
+    [
+        // In KiB, whatever the names say (submit_bio counts sectors, all_vm_events halves them).
+        get("pgpgin", 1024),
+        get("pgpgout", 1024),
+        get("pgmajfault", 1),
+        get("nr_dirtied", page),
+        // One counter until 5.8, which had none for anonymous memory.
+        get("workingset_refault_file", page).or_else(|| get("workingset_refault", page)),
+        get("pswpin", page),
+        get("pswpout", page),
+    ]
 }
 
 /// Totals of cpu some, memory some, memory full, io some, io full, ns (Documentation/accounting/psi.rst).
@@ -244,5 +283,10 @@ mod tests {
         let second = sampler.sample(2);
         assert_ne!(second.cpu_user_ns, NULL64);
         assert!(second.mem_total_bytes > second.mem_free_bytes && second.load1.is_some());
+        for counter in
+            [second.disk_read_bytes, second.disk_written_bytes, second.major_faults, second.dirtied_bytes, second.refaulted_bytes]
+        {
+            assert_ne!(counter, NULL64);
+        }
     }
 }

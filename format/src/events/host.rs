@@ -87,8 +87,24 @@ rows! {
         mem_buffers_bytes: Bytes,
         /// Pages that wait to be written.
         mem_dirty_bytes: Bytes,
+        /// Pages that are being written.
+        mem_writeback_bytes: Bytes,
         /// Swap in use.
         swap_used_bytes: Bytes,
+        /// Read from block devices (pgpgin of /proc/vmstat); what goes through a stack of devices counts at each.
+        disk_read_bytes: Bytes,
+        /// Written to block devices, discards included (pgpgout).
+        disk_written_bytes: Bytes,
+        /// Page faults that had to wait for a disk (pgmajfault).
+        major_faults: Count,
+        /// Pages of files that became dirty (nr_dirtied).
+        dirtied_bytes: Bytes,
+        /// Pages of files that were read again although they had been in memory not long ago: the page cache is too small (workingset_refault_file).
+        refaulted_bytes: Bytes,
+        /// Read back from swap (pswpin).
+        swapped_in_bytes: Bytes,
+        /// Written to swap (pswpout).
+        swapped_out_bytes: Bytes,
         /// Time that some task waited for a CPU (PSI). Null: the kernel has no PSI.
         psi_cpu_some_ns: Duration,
         /// Time that some task waited for memory.

@@ -29,6 +29,7 @@ modules! {
     probe file: true, "reads, writes, syncs and truncates of regular files: which file, where, how much, how long", "0.5 to 1 µs per read, write or sync of a file, and what seeing every system call costs";
     probe dns: true, "names looked up: resolver calls of every C library in use, DNS messages on port 53 whoever sent them", "a few µs per lookup and per question, some ns per packet";
     probe syscall: false, "system calls with result and latency: every one, or those that --syscalls names", "0.2 µs per call";
+    probe page_cache: true, "page cache: pages that reads looked up and missed, readahead, pages dirtied, by process and 100 ms", "0.1 to 0.2 µs per read of a file, page added or dirtied";
     recorder paths;
     recorder host;
     recorder session;

@@ -17,6 +17,7 @@ mod interrupts;
 mod loopdev;
 mod net;
 mod oom;
+mod page_cache;
 mod pingpong;
 mod resets;
 mod retransmit;
@@ -58,6 +59,7 @@ ebrec-workload: known activity, and its ground truth as JSON on stdout
   block-errors                                    reads that fail, on a loop device whose file is too short (root)
   calls [N] [--sleeps N]                          N of each of 20 system calls with known results, and sleeps
   calls-hold                                      calls in progress, driven by lines on stdin: release, block, quit
+  page-cache                                      cold and warm reads, faults, dirtied pages: a process for each (root)
   syscalls [N] [--cpu C]                          N times read one byte from /dev/zero, write it to /dev/null
   spin [SECONDS], sleep [SECONDS]                 use a CPU, or do nothing
 ";
@@ -84,6 +86,7 @@ const COMMANDS: &[Entry] = &[
     ("pingpong", 1, &["cpu"], &[], pingpong::run),
     ("pid-reuse", 0, &["times", "gap-ms"], &[], reuse::run),
     ("block", 0, &["device", "scheduler", "repeat"], &[], block::run),
+    ("page-cache", 0, &[], &[], page_cache::run),
     ("block-errors", 0, &[], &[], block::errors),
     ("calls", 1, &["sleeps"], &[], calls::run),
     ("calls-hold", 0, &[], &[], calls::hold),
