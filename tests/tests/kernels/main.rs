@@ -8,6 +8,7 @@ mod files;
 mod peers;
 mod process;
 mod small;
+mod syscall;
 mod table;
 mod tcp;
 
@@ -124,7 +125,7 @@ fn run_on_host(job: &Path, out: &Path) -> Result<()> {
 fn judge(name: &str, dir: &Path) -> Result<Column> {
     let release = std::fs::read_to_string(dir.join("release")).context("the job did not end well")?;
     let mut column = Column { name: name.to_owned(), release: release.trim().to_owned(), ..Column::default() };
-    for recording in ["default", "sys_exit", "kprobe", "fexit", "fentry"] {
+    for recording in ["default", "sys_exit", "kprobe", "fexit", "fentry", "syscall"] {
         let dir = dir.join(recording);
         let capture = Capture::open(&dir.join("a.ebrec"));
         let mut found = Findings::default();
@@ -173,6 +174,8 @@ fn compare(dir: &Path, capture: &Capture, found: &mut Findings) -> Result<()> {
         ("rtt", small::rtt),
         ("rtt_slow", small::rtt_slow),
         ("interrupts", small::interrupts),
+        ("calls", syscall::calls),
+        ("calls_hold", syscall::hold),
     ];
     for &(name, compare) in known {
         if dir.join(format!("{name}.json")).exists() {

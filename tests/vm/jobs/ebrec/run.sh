@@ -144,5 +144,24 @@ start fentry --probes tcp,oom --mechanism fentry
 truth resets tcp-resets 2
 truth oom oom
 stop
+
+# Every system call, and calls that are in progress when the window begins or ends.
+mkdir -p "$OUT/syscall"
+mkfifo "$OUT/calls"
+"$JOB/ebrec-workload" calls-hold <"$OUT/calls" >"$OUT/syscall/calls_hold.json" 2>"$OUT/hold.said" &
+holder=$!
+exec 3>"$OUT/calls"
+rm "$OUT/calls"
+until_true says ready "$OUT/hold.said"
+start syscall --probes syscall
+truth calls calls 20
+echo release >&3
+until_true says "done release" "$OUT/hold.said"
+echo block >&3
+until_true says "done block" "$OUT/hold.said"
+stop
+echo quit >&3
+exec 3>&-
+wait $holder || die "calls-hold: $(cat "$OUT/hold.said")"
 uname -r >"$OUT/release"
 rm -f "$OUT/hold.said"
