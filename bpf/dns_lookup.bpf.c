@@ -180,6 +180,57 @@ static __always_inline __s32 result_of(const struct lookup *lookup, __u64 return
 	return error < 0 ? LOOKUP_NETDB_INTERNAL : error;
 }
 
+static __always_inline int lookup_ends(struct pt_regs *ctx)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct lookup *lookup = bpf_map_lookup_elem(&lookups, &tid);
+
+	/* The return of a call within the call leaves the stack lower. */
+	if (!lookup || PT_REGS_SP(ctx) < SP_AFTER_RETURN(lookup->sp))
+		return 0;
+	/* What could not be read at first, for its page was not there yet, can be now: the function has used it. */
+	if (lookup->host && lookup->names.host_len == LOOKUP_NO_TEXT)
+		read_names(lookup);
+	emit_lookup(lookup, bpf_ktime_get_boot_ns() - lookup->called_at, result_of(lookup, PT_REGS_RC(ctx)));
+	bpf_map_delete_elem(&lookups, &tid);
+	return 0;
+}
+
+/* The seventh argument. */
+static __always_inline __u64 seventh_of(struct pt_regs *ctx)
+{
+#if defined(__TARGET_ARCH_x86)
+	__u64 value = 0;
+
+	bpf_probe_read_user(&value, sizeof(value), (void *)PT_REGS_SP(ctx) + 8);
+	return value;
+#else
+	return PT_REGS_PARM7(ctx);
+#endif
+}
+
+/* Since 6.6 one link puts a program into many functions; it is told which one by a number, the place in LOOKUP_FUNCTIONS. Taking
+ * two links out takes as long as two of the ten that the other way needs. */
+SEC("?uprobe.multi")
+int BPF_KPROBE(dns__lookup__uprobe_multi__entry, __u64 name, __u64 service)
+{
+	__u64 function = bpf_get_attach_cookie(ctx);
+
+	if (function == LOOKUP_GETADDRINFO)
+		return lookup_begins(ctx, LOOKUP_GETADDRINFO, name, service, 0, 0);
+	if (function == LOOKUP_GETHOSTBYNAME_R)
+		return lookup_begins(ctx, LOOKUP_GETHOSTBYNAME_R, name, 0, PT_REGS_PARM5(ctx), PT_REGS_PARM6(ctx));
+	if (function == LOOKUP_GETHOSTBYNAME2_R)
+		return lookup_begins(ctx, LOOKUP_GETHOSTBYNAME2_R, name, 0, PT_REGS_PARM6(ctx), seventh_of(ctx));
+	return lookup_begins(ctx, function, name, 0, 0, 0);
+}
+
+SEC("?uprobe.multi")
+int BPF_KPROBE(dns__lookup__uprobe_multi__return)
+{
+	return lookup_ends(ctx);
+}
+
 SEC("?uprobe")
 int BPF_KPROBE(dns__lookup__uprobe__getaddrinfo, __u64 node, __u64 service)
 {
@@ -207,33 +258,14 @@ int BPF_KPROBE(dns__lookup__uprobe__gethostbyname_r, __u64 name, __u64 ret, __u6
 SEC("?uprobe")
 int BPF_KPROBE(dns__lookup__uprobe__gethostbyname2_r, __u64 name)
 {
-	__u64 h_errno = 0;
-
-	/* The seventh argument. */
-#if defined(__TARGET_ARCH_x86)
-	bpf_probe_read_user(&h_errno, sizeof(h_errno), (void *)PT_REGS_SP(ctx) + 8);
-#else
-	h_errno = PT_REGS_PARM7(ctx);
-#endif
-	return lookup_begins(ctx, LOOKUP_GETHOSTBYNAME2_R, name, 0, PT_REGS_PARM6(ctx), h_errno);
+	return lookup_begins(ctx, LOOKUP_GETHOSTBYNAME2_R, name, 0, PT_REGS_PARM6(ctx), seventh_of(ctx));
 }
 
 /* The return of each of them. */
 SEC("?uretprobe")
 int BPF_KPROBE(dns__lookup__uprobe__return)
 {
-	__u32 tid = (__u32)bpf_get_current_pid_tgid();
-	struct lookup *lookup = bpf_map_lookup_elem(&lookups, &tid);
-
-	/* The return of a call within the call leaves the stack lower. */
-	if (!lookup || PT_REGS_SP(ctx) < SP_AFTER_RETURN(lookup->sp))
-		return 0;
-	/* What could not be read at first, for its page was not there yet, can be now: the function has used it. */
-	if (lookup->host && lookup->names.host_len == LOOKUP_NO_TEXT)
-		read_names(lookup);
-	emit_lookup(lookup, bpf_ktime_get_boot_ns() - lookup->called_at, result_of(lookup, PT_REGS_RC(ctx)));
-	bpf_map_delete_elem(&lookups, &tid);
-	return 0;
+	return lookup_ends(ctx);
 }
 
 /* A thread that ends in the middle of a lookup. */

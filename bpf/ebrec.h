@@ -10,7 +10,8 @@
  * belong together; a part whose target the kernel lacks is left out, unless it is the first. The mechanisms:
  * tp_btf, fexit, fentry, kprobe, sys_exit (a handler that is called at the end of some system calls, see syscalls.h; it costs all
  * calls of the host something, so it comes last), uprobe (PART is a function of C libraries, or `return` for the return of each of
- * them; the recorder finds the libraries while it records), and
+ * them; the recorder finds the libraries while it records), uprobe_multi (the same with two programs, PART is `entry` or `return`),
+ * and
  * iter_before, iter_start, iter_second, iter_stop, iter_end: iterators that are run once before anything is attached, when all is
  * attached, every second, before all is detached, and after; what they print, but for iter_stop, are records like any other.
  */

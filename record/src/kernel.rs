@@ -80,6 +80,12 @@ impl Kernel {
                 }
                 0
             }
+            "uprobe.multi" => {
+                if !self.enum_has("bpf_attach_type", libbpf_sys::BPF_TRACE_UPROBE_MULTI.into()) {
+                    return Err("this kernel has no uprobe_multi".to_owned());
+                }
+                0
+            }
             "iter" => {
                 let name = format!("bpf_iter_{target}");
                 self.function(&name).ok_or_else(|| format!("this kernel has no iterator {target}"))?;

@@ -19,7 +19,7 @@ const DISPATCHER: &str = "core__syscalls__tp_btf__exit";
 /// The one that remembers when a call began, for handlers that want to know.
 const CALL_BEGINS: &str = "core__syscalls__tp_btf__enter";
 /// The mechanism of programs in functions of libraries, which are found while recording; and the part that is for all their returns.
-const UPROBE: &str = "uprobe";
+const UPROBES: [&str; 2] = ["uprobe_multi", "uprobe"];
 const RETURN: &str = "return";
 /// `ALL_SYSCALLS` of `bpf/syscalls.h`.
 const ALL_CALLS: u32 = u32::MAX;
@@ -206,7 +206,7 @@ fn attempt(kernel: &Kernel, settings: &Settings, hooks: Vec<Hook>) -> Result<Att
     let drops = handle(&object, "drops")?;
     run_iterators(&object, &chosen, "iter_before")?;
     let mut links = Vec::new();
-    for program in chosen.iter().filter(|program| !program.is_iterator() && program.mechanism != UPROBE) {
+    for program in chosen.iter().filter(|program| !program.is_iterator() && !UPROBES.contains(&program.mechanism.as_str())) {
         let prog = object.progs_mut().find(|prog| prog.name().to_str() == Some(&program.name));
         let prog = prog.with_context(|| format!("program {} is gone", program.name))?;
         links.push(prog.attach().map_err(|error| Failed::Program { name: program.name.clone(), reason: attach_reason(program, &error) })?);
@@ -220,11 +220,12 @@ fn attempt(kernel: &Kernel, settings: &Settings, hooks: Vec<Hook>) -> Result<Att
 /// Starts to look for libraries, if a program is for their functions.
 fn watch_libraries(object: &Object, chosen: &[Program]) -> Result<Option<Watcher>> {
     let mut programs = Vec::new();
-    for program in chosen.iter().filter(|program| program.mechanism == UPROBE) {
+    for program in chosen.iter().filter(|program| UPROBES.contains(&program.mechanism.as_str())) {
         let prog = object.progs_mut().find(|prog| prog.name().to_str() == Some(&program.name));
         let prog = prog.with_context(|| format!("program {} is gone", program.name))?;
         let function = program.part.clone().filter(|part| part != RETURN);
-        programs.push(FunctionProgram { function, program: prog.as_fd().try_clone_to_owned().context("cannot use a program")? });
+        let multi = program.mechanism == UPROBES[0];
+        programs.push(FunctionProgram { function, multi, program: prog.as_fd().try_clone_to_owned().context("cannot use a program")? });
     }
     if programs.is_empty() {
         return Ok(None);

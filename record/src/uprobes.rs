@@ -12,6 +12,7 @@ use crate::drain::boot_ns;
 use crate::elf;
 use anyhow::{Context, Result};
 use ebrec_format::events::session::LibraryRow;
+use ebrec_format::kind::LOOKUP_FUNCTIONS;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, RingBufferBuilder};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -80,6 +81,45 @@ impl Pmu {
     }
 }
 
+/// The kernel's newer interface: one link for many functions of a file. Each hands its number to the program.
+fn attach_multi(file: &File, functions: &[elf::Function], returns: bool, program: &OwnedFd) -> std::io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}\0", file.as_raw_fd());
+    let offsets: Vec<libc::c_ulong> = functions.iter().map(|function| function.offset as libc::c_ulong).collect();
+    let cookies: Vec<u64> = functions.iter().map(|function| function.name as u64).collect();
+    let mut opts = libbpf_sys::bpf_link_create_opts { sz: size_of::<libbpf_sys::bpf_link_create_opts>() as u64, ..Default::default() };
+    opts.__bindgen_anon_1.uprobe_multi = libbpf_sys::bpf_link_create_opts__bindgen_ty_1__bindgen_ty_3 {
+        path: path.as_ptr().cast(),
+        offsets: offsets.as_ptr(),
+        ref_ctr_offsets: std::ptr::null(),
+        cookies: cookies.as_ptr(),
+        cnt: functions.len() as u32,
+        flags: if returns { libbpf_sys::BPF_F_UPROBE_MULTI_RETURN } else { 0 },
+        pid: 0,
+        ..Default::default()
+    };
+    // SAFETY: all pointers are to arrays of the stated length, and a text that ends with NUL, which live across the call.
+    let fd = unsafe { libbpf_sys::bpf_link_create(program.as_raw_fd(), 0, libbpf_sys::BPF_TRACE_UPROBE_MULTI, &opts) };
+    if fd < 0 {
+        return Err(std::io::Error::from_raw_os_error(-fd));
+    }
+    // SAFETY: the descriptor was just returned to us and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Takes probes out. The kernel waits for all CPUs each time, so it is asked from several threads at once.
+fn detach(attached: Vec<OwnedFd>) {
+    let mut piles: Vec<Vec<OwnedFd>> = Vec::new();
+    piles.resize_with(attached.len().min(16), Vec::new);
+    for (place, probe) in attached.into_iter().enumerate() {
+        piles[place % 16].push(probe);
+    }
+    std::thread::scope(|scope| {
+        for pile in piles {
+            scope.spawn(move || drop(pile));
+        }
+    });
+}
+
 /// Whether the kernel has such probes.
 pub fn are_possible() -> bool {
     Pmu::find().is_some()
@@ -90,6 +130,8 @@ pub fn are_possible() -> bool {
 pub struct FunctionProgram {
     /// The function; `None` for the program that runs when any of the functions returns.
     pub function: Option<String>,
+    /// Whether it can be in many functions by one link; then, but for the return, it is for all of them.
+    pub multi: bool,
     /// The program.
     pub program: OwnedFd,
 }
@@ -142,8 +184,10 @@ struct Started {
 struct Libraries {
     pmu: Pmu,
     /// Programs for entries, and for returns.
-    entries: Vec<(String, OwnedFd)>,
+    names: Vec<String>,
+    entries: Vec<OwnedFd>,
     returns: Vec<OwnedFd>,
+    multi: bool,
     /// Mappings that were looked at, and the files behind them: one file may be mapped by several names and devices.
     mapped: HashSet<Mapped>,
     files: HashMap<(u64, u64), ()>,
@@ -155,18 +199,27 @@ struct Libraries {
 
 impl Libraries {
     fn new(programs: Vec<FunctionProgram>) -> Option<Libraries> {
-        let (mut entries, mut returns) = (Vec::new(), Vec::new());
-        for FunctionProgram { function, program } in programs {
+        let (mut names, mut entries, mut returns) = (Vec::new(), Vec::new(), Vec::new());
+        let multi = programs.iter().any(|program| program.multi);
+        for FunctionProgram { function, program, .. } in programs {
             match function {
-                Some(function) => entries.push((function, program)),
+                Some(function) => {
+                    names.push(function);
+                    entries.push(program);
+                }
                 None => returns.push(program),
             }
+        }
+        if multi {
+            names = LOOKUP_FUNCTIONS.map(str::to_owned).to_vec();
         }
         raise_file_limit();
         Some(Libraries {
             pmu: Pmu::find()?,
+            names,
             entries,
             returns,
+            multi,
             mapped: HashSet::new(),
             files: HashMap::new(),
             attached: Vec::new(),
@@ -227,6 +280,7 @@ impl Libraries {
                 }
             }
         }
+        detach(std::mem::take(&mut self.attached));
         if self.not_looked_at > 0 {
             let reason = format!("{} executions of new programs came too fast to look at", self.not_looked_at);
             self.rows.push(row(None, None, 0, "left out", Some(reason)));
@@ -278,12 +332,18 @@ impl Libraries {
         if self.in_use >= MOST_LIBRARIES {
             anyhow::bail!("more than {MOST_LIBRARIES} C libraries are in use");
         }
-        let names: Vec<String> = self.entries.iter().map(|(name, _)| name.clone()).collect();
+        let found = elf::functions(&file, &self.names).context("cannot find its functions")?;
         let (mut functions, mut reason) = (0, None);
-        for function in elf::functions(&file, &names).context("cannot find its functions")? {
-            let entry = &self.entries[function.name].1;
-            // The return first: a call that is seen to begin is then seen to end.
-            let probes = self.returns.iter().map(|program| (true, program)).chain([(false, entry)]);
+        // The returns first: a call that is seen to begin is then seen to end.
+        if self.multi && !found.is_empty() {
+            let probes = self.returns.iter().map(|program| (true, program)).chain(self.entries.iter().map(|program| (false, program)));
+            let attached: std::io::Result<Vec<OwnedFd>> =
+                probes.map(|(returns, program)| attach_multi(&file, &found, returns, program)).collect();
+            self.attached.extend(attached.context("the kernel refuses the probes")?);
+            functions = found.len() as u32;
+        }
+        for function in found.iter().filter(|_| !self.multi) {
+            let probes = self.returns.iter().map(|program| (true, program)).chain([(false, &self.entries[function.name])]);
             let attached: std::io::Result<Vec<OwnedFd>> =
                 probes.map(|(returns, program)| self.pmu.attach(&file, function.offset, returns, program)).collect();
             match attached {
@@ -291,7 +351,7 @@ impl Libraries {
                     self.attached.extend(attached);
                     functions += 1;
                 }
-                Err(error) => reason = Some(format!("{}: {error}", names[function.name])),
+                Err(error) => reason = Some(format!("{}: {error}", self.names[function.name])),
             }
         }
         self.in_use += usize::from(functions > 0);
