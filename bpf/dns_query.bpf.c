@@ -137,8 +137,9 @@ static __always_inline bool parse_packet(struct dns_packet *packet, const void *
 
 /* Reads LEN bytes of a packet from AT bytes behind skb->data; returns how many it got. WHOLE: the kernel reads them in whatever
  * pieces they are; else only those in the first piece, or the first page behind it. */
-static __always_inline __u32 read_packet(void *to, __u32 max, struct sk_buff *skb, __u32 at, __u32 len, bool whole)
+static __always_inline __u32 read_packet(void *to, __u32 max, struct sk_buff *skb, __u32 at, __u32 wanted, bool whole)
 {
+	__u64 len = wanted; /* in 64 bits, because the verifier of 5.10 forgets the bounds of 32 */
 	__u32 linear;
 
 	if (at >= skb->len)
