@@ -529,7 +529,7 @@ _Static_assert(__builtin_offsetof(struct ebrec_file_open, errno) == 72, "ebrec_f
 _Static_assert(__builtin_offsetof(struct ebrec_file_open, pad) == 76, "ebrec_file_open.pad");
 _Static_assert(sizeof(struct ebrec_file_open) == 80, "ebrec_file_open");
 
-/* A system call that read, wrote, synced, truncated or opened a regular file; a call between two files (sendfile, copy_file_range, splice) is a read of the one and a write of the other. `ts` is when the call began, if that was in the window. Memory-mapped files that are read and written without a call are not in it. */
+/* A system call, or request of io_uring, that read, wrote, synced, truncated or opened a regular file; a call between two files (sendfile, copy_file_range, splice) is a read of the one and a write of the other. `ts` is when the call began, if that was in the window. What io_uring did is missing where the hook `uring` is. Not in it, on any kernel: what is read and written through mapped memory, opened or truncated by io_uring, or done by aio(7) and by the kernel itself (loop devices, NFS server, execve). */
 struct ebrec_file_io {
 	struct ebrec_head head; /* Caller. */
 	__u32 op; /* What was done. */

@@ -38,6 +38,7 @@ enum file_call {
 	CALL_SYNC_FILE_RANGE,
 	CALL_TRUNCATE,
 	CALL_FTRUNCATE,
+	CALL_IO_URING,
 };
 
 #define FILE_OP(op, call) ((op) << 16 | (call))
@@ -248,4 +249,156 @@ ON_SYS_EXIT(file__copies, TIMED, NR_SENDFILE, NR_COPY_FILE_RANGE, NR_SPLICE)
 		on_file_call(&call, out);
 	}
 	return 0;
+}
+
+/* A file that is known by its path alone: told each time, as the caller named it. */
+static __always_inline __u64 tell_path(const char *path, __u64 now)
+{
+	__u64 base = file_base(path, AT_FDCWD, false, now);
+	struct {
+		struct ebrec_file_path event;
+		struct ebrec_file file;
+		char path[PATH_MAX];
+	} *record = reserve(EBREC_FILE_PATH, sizeof(*record), now);
+	long len;
+
+	if (!record)
+		return FILE_UNKNOWN;
+	put_current(&record->event.head.task);
+	record->file.id = next_file();
+	record->file.base = base;
+	record->file.inode = EBREC_NULL64;
+	record->file.dev = EBREC_NULL32;
+	((__u64 *)record->file.fs)[0] = 0;
+	((__u64 *)record->file.fs)[1] = 0;
+	len = bpf_probe_read_user_str(record->path, PATH_MAX, path);
+	record->file.has_names = base != FILE_UNKNOWN && len > 0;
+	if (len < 0 || len > PATH_MAX)
+		len = 0;
+	record->event.head.size = sizeof(record->event) + sizeof(record->file) + len;
+	base = record->file.id;
+	submit(record);
+	return base;
+}
+
+/* Truncates by name. The call has let go of the file by now, so only its name is known; and that it was a regular file only if it
+ * succeeded (vfs_truncate refuses others). */
+ON_SYS_EXIT(file__truncates, TIMED, NR_TRUNCATE)
+{
+	struct file_call_info call = {.entered = entered, .requested = EBREC_NULL64};
+	__u64 now;
+
+	if (ret || !wanted_current(&call.task))
+		return 0;
+	now = bpf_ktime_get_boot_ns();
+	call.op = FILE_OP(FILE_TRUNCATE, CALL_TRUNCATE);
+	call.offset = syscall_arg(regs, 2);
+	return emit_file_io(&call, tell_path((void *)syscall_arg(regs, 1), now), now);
+}
+
+/* What a program asked of io_uring and isn't done yet, by the address of the request. */
+struct uring_request {
+	__u64 entered;
+	struct ebrec_task task;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct uring_request);
+} uring_requests SEC(".maps");
+
+/* The operation of a request and the file it is on; 0 if it is none of ours. */
+static __always_inline __u32 uring_op(__u8 opcode)
+{
+	switch (opcode) {
+	case IORING_OP_READV:
+	case IORING_OP_READ_FIXED:
+	case IORING_OP_READ:
+		return FILE_READ;
+	case IORING_OP_WRITEV:
+	case IORING_OP_WRITE_FIXED:
+	case IORING_OP_WRITE:
+		return FILE_WRITE;
+	case IORING_OP_FSYNC:
+	case IORING_OP_SYNC_FILE_RANGE:
+		return FILE_SYNC;
+	default:
+		return 0;
+	}
+}
+
+/* The request names its file only when it is carried out, so who asked, and when, is all that is known here. With
+ * IORING_SETUP_SQPOLL it is the kernel's thread that takes it up, under a name of its own, in the process that made it. */
+static __always_inline int on_uring_submit(struct io_kiocb *req)
+{
+	struct uring_request request = {};
+	__u64 key = (__u64)req;
+
+	if (!uring_op(BPF_CORE_READ(req, opcode)) || !wanted_current(&request.task)) {
+		/* Requests are used again, and not each is said to be complete. */
+		bpf_map_delete_elem(&uring_requests, &key);
+		return 0;
+	}
+	request.entered = bpf_ktime_get_boot_ns();
+	bpf_map_update_elem(&uring_requests, &key, &request, BPF_ANY);
+	return 0;
+}
+
+static __always_inline int on_uring_complete(struct io_kiocb *req)
+{
+	struct io_rw *rw = (void *)req;
+	struct file_call_info call = {};
+	struct uring_request *request;
+	__u64 key = (__u64)req;
+	struct file *file;
+	__u8 opcode;
+	__u32 op;
+
+	/* A request that began before the window isn't known: whose it is can't be told from the task that completes it. */
+	request = bpf_map_lookup_elem(&uring_requests, &key);
+	if (!request)
+		return 0;
+	call.entered = request->entered;
+	call.task = request->task;
+	bpf_map_delete_elem(&uring_requests, &key);
+	opcode = BPF_CORE_READ(req, opcode);
+	op = uring_op(opcode);
+	file = BPF_CORE_READ(req, file);
+	if (!op || !is_regular(file))
+		return 0;
+	call.op = FILE_OP(op, CALL_IO_URING);
+	call.ret = BPF_CORE_READ(req, cqe.res);
+	call.offset = EBREC_NULL64;
+	call.requested = EBREC_NULL64;
+	if (op != FILE_SYNC) {
+		/* Its position has moved by what was done. The lengths of a vector are in memory that may be another's by now. */
+		call.offset = BPF_CORE_READ(rw, kiocb.ki_pos);
+		if (call.ret > 0)
+			call.offset -= call.ret;
+		if (opcode != IORING_OP_READV && opcode != IORING_OP_WRITEV)
+			call.requested = BPF_CORE_READ(rw, len);
+	}
+	return on_file_call(&call, file);
+}
+
+/* The tracepoint tells the request since 5.19. Older kernels have no field io_kiocb.cqe either, for which they refuse this. */
+SEC("?tp_btf/io_uring_complete")
+int BPF_PROG(file__uring__tp_btf__complete, void *ctx_of_ring, void *req)
+{
+	return on_uring_complete(req);
+}
+
+/* Until 6.4 its name was io_uring_submit_sqe ("io_uring: rename trace_io_uring_submit_sqe() tracepoint"). */
+SEC("?tp_btf/io_uring_submit_req")
+int BPF_PROG(file__uring__tp_btf__submit_req, struct io_kiocb *req)
+{
+	return on_uring_submit(req);
+}
+
+SEC("?tp_btf/io_uring_submit_sqe")
+int BPF_PROG(file__uring__tp_btf__submit_sqe, struct io_kiocb *req)
+{
+	return on_uring_submit(req);
 }

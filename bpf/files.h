@@ -206,6 +206,29 @@ static __always_inline struct file *file_of_fd(__u32 fd)
 	return file;
 }
 
+static __always_inline __u64 file_id_of_path(struct path *path, __u64 now)
+{
+	return file_id((__u64)BPF_CORE_READ(path, dentry), (__u64)BPF_CORE_READ(path, mnt), now);
+}
+
+/* The directory from which a path in user memory leads on. */
+static __always_inline __u64 file_base(const char *path, int dirfd, bool in_root, __u64 now)
+{
+	struct fs_struct *fs = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), fs);
+	struct file *dir;
+	char first = 0;
+
+	/* Without a path there is nothing to lead anywhere. */
+	if (bpf_probe_read_user(&first, 1, path) || !first)
+		return FILE_UNKNOWN;
+	if (first == '/' && !in_root)
+		return file_id_of_path(&fs->root, now);
+	if (dirfd == AT_FDCWD)
+		return file_id_of_path(&fs->pwd, now);
+	dir = file_of_fd(dirfd);
+	return dir ? file_id_of(dir, now) : FILE_UNKNOWN;
+}
+
 /* What a failed call gives to the program. A call that a signal interrupts is done again, or becomes EINTR (ERESTARTSYS to
  * ERESTART_RESTARTBLOCK of include/linux/errno.h never leave the kernel). */
 static __always_inline __u32 errno_of(long ret)

@@ -129,6 +129,26 @@ struct vm_fault {
 	unsigned long pgoff;
 };
 
+struct kiocb {
+	__s64 ki_pos;
+};
+
+/* The beginning of a struct io_kiocb that reads or writes (io_kiocb_to_cmd). */
+struct io_rw {
+	struct kiocb kiocb;
+	__u32 len;
+};
+
+struct io_cqe {
+	__s32 res;
+};
+
+struct io_kiocb {
+	struct file *file;
+	__u8 opcode;
+	struct io_cqe cqe;
+};
+
 struct fdtable {
 	unsigned int max_fds;
 	struct file **fd;
@@ -445,6 +465,7 @@ struct bpf_iter__bpf_map_elem {
 #define O_DIRECT 040000 /* include/uapi/asm-generic/fcntl.h */
 #endif
 #define AT_FDCWD -100
+#define PATH_MAX 4096 /* with the NUL */
 #define O_CREAT 0100 /* include/uapi/asm-generic/fcntl.h; the same on x86 and arm64 */
 #define O_WRONLY 01
 #define O_TRUNC 01000
@@ -452,6 +473,17 @@ struct bpf_iter__bpf_map_elem {
 #define __O_TMPFILE 020000000
 #define RWF_APPEND 0x10 /* include/uapi/linux/fs.h */
 #define RWF_NOAPPEND 0x20
+
+enum { /* include/uapi/linux/io_uring.h */
+       IORING_OP_READV = 1,
+       IORING_OP_WRITEV = 2,
+       IORING_OP_FSYNC = 3,
+       IORING_OP_READ_FIXED = 4,
+       IORING_OP_WRITE_FIXED = 5,
+       IORING_OP_SYNC_FILE_RANGE = 8,
+       IORING_OP_READ = 22,
+       IORING_OP_WRITE = 23,
+};
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6

@@ -22,29 +22,6 @@ struct open_call {
 	struct ebrec_task task;
 };
 
-static __always_inline __u64 open_id_of_path(struct path *path, __u64 now)
-{
-	return file_id((__u64)BPF_CORE_READ(path, dentry), (__u64)BPF_CORE_READ(path, mnt), now);
-}
-
-/* The directory from which the path leads on. */
-static __always_inline __u64 open_base(const char *path, int dirfd, bool in_root, __u64 now)
-{
-	struct fs_struct *fs = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), fs);
-	struct file *dir;
-	char first = 0;
-
-	/* Without a path there is nothing to lead anywhere. */
-	if (bpf_probe_read_user(&first, 1, path) || !first)
-		return FILE_UNKNOWN;
-	if (first == '/' && !in_root)
-		return open_id_of_path(&fs->root, now);
-	if (dirfd == AT_FDCWD)
-		return open_id_of_path(&fs->pwd, now);
-	dir = file_of_fd(dirfd);
-	return dir ? file_id_of(dir, now) : FILE_UNKNOWN;
-}
-
 /* A record with room for a path of ROOM bytes; goes on behind if the path may need more. */
 #define OPEN_RECORD(ROOM)                                                                                      \
 	do {                                                                                                   \
@@ -77,8 +54,6 @@ static __always_inline __u64 open_base(const char *path, int dirfd, bool in_root
 		submit(event);                                                                                 \
 		return 0;                                                                                      \
 	} while (0)
-
-#define PATH_MAX 4096
 
 static __always_inline int emit_open(struct open_call *call, __u64 now)
 {
@@ -123,6 +98,6 @@ ON_SYS_EXIT(open__calls, TIMED, OPEN_CALLS)
 	/* Without a file to make, the mode is whatever was in the register. */
 	if (how.flags != EBREC_NULL32 && how.flags & (O_CREAT | __O_TMPFILE))
 		call.mode = how.mode & 07777;
-	call.base = open_base(call.path, dirfd, how.resolve & RESOLVE_IN_ROOT, now);
+	call.base = file_base(call.path, dirfd, how.resolve & RESOLVE_IN_ROOT, now);
 	return emit_open(&call, now);
 }

@@ -65,6 +65,15 @@ fn every_operation_on_a_regular_file_is_a_row() -> Result<()> {
     for dir in list(&truth["dirs"])? {
         assert_equal("file_io", &rows(&capture, "file_io", &truth, dir)?, &dir["ios"])?;
     }
+    for dir in list(&truth["dirs"])?.iter().filter(|dir| !dir["uring"].is_null()) {
+        let hook = capture.row("SELECT mechanism, reason FROM probe WHERE probe = 'file' AND hook = 'uring'")?;
+        if hook["mechanism"].is_null() {
+            // Said, instead of silently absent.
+            assert!(hook["reason"].is_string(), "{hook}");
+        } else {
+            assert_equal("file_io", &rows(&capture, "file_io", &truth, &dir["uring"])?, &dir["uring"]["ios"])?;
+        }
+    }
     let file_systems: Vec<&str> = list(&truth["dirs"])?.iter().map(|dir| text(&dir["fs"])).collect::<Result<_>>()?;
     assert!(file_systems.contains(&"tmpfs") && file_systems.len() == 2, "{file_systems:?}");
     Ok(())

@@ -3,9 +3,10 @@
 use crate::table::events;
 
 events! {
-    /// A system call that read, wrote, synced, truncated or opened a regular file; a call between two files (sendfile, copy_file_range,
-    /// splice) is a read of the one and a write of the other. `ts` is when the call began, if that was in the window. Memory-mapped files
-    /// that are read and written without a call are not in it.
+    /// A system call, or request of io_uring, that read, wrote, synced, truncated or opened a regular file; a call between two files
+    /// (sendfile, copy_file_range, splice) is a read of the one and a write of the other. `ts` is when the call began, if that was in the
+    /// window. What io_uring did is missing where the hook `uring` is. Not in it, on any kernel: what is read and written through mapped
+    /// memory, opened or truncated by io_uring, or done by aio(7) and by the kernel itself (loop devices, NFS server, execve).
     FileIo = "file_io" {
         /// Caller.
         head: Head,

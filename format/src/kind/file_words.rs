@@ -29,7 +29,7 @@ impl Kind for FileOp {
     type Builder = FileOp;
     const PARTS: Parts = &[
         ("op", "What was done: read, write, open, sync or truncate.", &WORD),
-        ("call", "The system call that did it: read, pwrite64, sendfile, fdatasync, ….", &WORD),
+        ("call", "The system call that did it: read, pwrite64, sendfile, fdatasync, …; io_uring is none, but may do the same.", &WORD),
     ];
 }
 
@@ -55,7 +55,7 @@ impl Build<u32> for FileOp {
 const FILE_OPS: [&str; 5] = ["read", "write", "open", "sync", "truncate"];
 
 /// `enum file_call` of bpf/file.bpf.c, from 1.
-const FILE_CALLS: [&str; 22] = [
+const FILE_CALLS: [&str; 23] = [
     "read",
     "write",
     "pread64",
@@ -78,6 +78,7 @@ const FILE_CALLS: [&str; 22] = [
     "sync_file_range",
     "truncate",
     "ftruncate",
+    "io_uring",
 ];
 
 /// Four flags of open(2) differ by architecture (arch/arm64/include/uapi/asm/fcntl.h): directory, nofollow, direct, largefile.

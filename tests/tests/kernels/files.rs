@@ -14,6 +14,8 @@ fn hook_of(row: &Value) -> &'static str {
         "readv" | "writev" | "preadv" | "pwritev" | "preadv2" | "pwritev2" => "file vectors",
         "sendfile" | "copy_file_range" | "splice" => "file copies",
         "open" | "creat" | "openat" | "openat2" => "file opens",
+        "truncate" => "file truncates",
+        "io_uring" => "file uring",
         _ => "file syncs",
     }
 }
@@ -28,19 +30,32 @@ fn hex(value: &Value) -> Value {
 pub fn files(capture: &Capture, truth: &Value, found: &mut Findings) -> Result<()> {
     let boot_to_utc = capture.number("SELECT max(CAST(ts AS BIGINT) - boot_ns) FROM clock")?;
     for dir in list(&truth["dirs"]) {
-        let mark = |which: &str| dir[which]["boot_ns"].as_i64().map(|ns| ns + boot_to_utc).context(format!("no mark {which}"));
-        let rows = |table: &str, order: &str| {
-            capture.sql(&format!(
-                "SELECT * FROM {table} WHERE pid = {} AND CAST(ts AS BIGINT) BETWEEN {} AND {} ORDER BY {order}",
-                truth["pid"],
-                mark("begin")?,
-                mark("end")?
-            ))
-        };
-        let fs = dir["fs"].as_str().unwrap_or_default();
-        compare(fs, &rows("file_open", "ts")?, list(&dir["opens"]), |_| OPEN, found);
-        compare(fs, &rows("file_io", "ts, op")?, list(&dir["ios"]), hook_of, found);
+        period(capture, truth, fs_of(dir), dir, boot_to_utc, found)?;
+        let hooks = capture.rows("probe", "hook", &"uring".into())?;
+        if !dir["uring"].is_null() && hooks.iter().any(|hook| !hook["mechanism"].is_null()) {
+            period(capture, truth, fs_of(dir), &dir["uring"], boot_to_utc, found)?;
+        }
     }
+    Ok(())
+}
+
+fn fs_of(dir: &Value) -> &str {
+    dir["fs"].as_str().unwrap_or_default()
+}
+
+/// What was done between two marks.
+fn period(capture: &Capture, truth: &Value, fs: &str, dir: &Value, boot_to_utc: i64, found: &mut Findings) -> Result<()> {
+    let mark = |which: &str| dir[which]["boot_ns"].as_i64().map(|ns| ns + boot_to_utc).context(format!("no mark {which}"));
+    let rows = |table: &str, order: &str| {
+        capture.sql(&format!(
+            "SELECT * FROM {table} WHERE pid = {} AND CAST(ts AS BIGINT) BETWEEN {} AND {} ORDER BY {order}",
+            truth["pid"],
+            mark("begin")?,
+            mark("end")?
+        ))
+    };
+    compare(fs, &rows("file_open", "ts")?, list(&dir["opens"]), |_| OPEN, found);
+    compare(fs, &rows("file_io", "ts, op")?, list(&dir["ios"]), hook_of, found);
     Ok(())
 }
 

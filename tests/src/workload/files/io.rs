@@ -11,7 +11,7 @@ const APPEND_NEW: (i32, &str) = (libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND
 const RWF_APPEND: i64 = 0x10;
 
 /// Opens a new file.
-fn create(log: &mut Log, name: &[u8], flags: (i32, &'static str)) -> Result<File> {
+pub fn create(log: &mut Log, name: &[u8], flags: (i32, &'static str)) -> Result<File> {
     let path = log.path(name);
     log.opened(&Open { flags, mode: Some(0o644), ..Open::at(name, path) })
 }
@@ -263,7 +263,20 @@ fn syncs(worker: &mut Worker<'_>, data: &File) -> Result<()> {
     worker.other("sync", ("fsync", libc::SYS_fsync), data, [0; 3], (None, None))?;
     worker.other("sync", ("fdatasync", libc::SYS_fdatasync), data, [0; 3], (None, None))?;
     worker.other("sync", ("sync_file_range", libc::SYS_sync_file_range), data, [4096, 8192, 7], (Some(4096), Some(8192)))?;
-    worker.other("truncate", ("ftruncate", libc::SYS_ftruncate), data, [12, 0, 0], (Some(12), None))
+    worker.other("truncate", ("ftruncate", libc::SYS_ftruncate), data, [12, 0, 0], (Some(12), None))?;
+    // By name: nothing else is known of the file. What fails may be no file.
+    for (name, ret) in [(&b"data\0"[..], 0), (b"sub\0", -i64::from(libc::EISDIR)), (b"absent\0", -i64::from(libc::ENOENT))] {
+        let got = call(libc::SYS_truncate, [name.as_ptr() as i64, 5, 0, 0, 0, 0]);
+        if got != ret {
+            return fail(format!("truncate returned {got} instead of {ret}"));
+        }
+    }
+    worker.log.row("truncate", "truncate", data, Io { offset: Some(5), ..Io::default() });
+    let row = worker.log.ios.last_mut().context("no row")?;
+    for unknown in ["fs", "dev", "inode"] {
+        row[unknown] = serde_json::Value::Null;
+    }
+    Ok(())
 }
 
 /// Pipes, sockets, devices and directories: none of them is a regular file.

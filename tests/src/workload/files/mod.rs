@@ -3,6 +3,7 @@
 mod io;
 mod log;
 mod open;
+mod uring;
 
 use crate::args::Args;
 use crate::sys;
@@ -44,7 +45,12 @@ fn work(dir: &Path) -> Result<Value> {
     open::run(&mut log)?;
     io::run(&mut log)?;
     let end = sys::mark()?;
+    let (opens, ios) = (std::mem::take(&mut log.opens), std::mem::take(&mut log.ios));
+    let uring_begin = sys::mark()?;
+    let has_uring = uring::run(&mut log)?;
+    let uring = json!({ "begin": uring_begin, "end": sys::mark()?, "ios": log.ios, "opens": log.opens });
     Ok(json!({
-        "dir": sys::hex(dir.as_os_str().as_bytes()), "fs": log.fs, "begin": begin, "end": end, "opens": log.opens, "ios": log.ios,
+        "dir": sys::hex(dir.as_os_str().as_bytes()), "fs": log.fs, "begin": begin, "end": end, "opens": opens, "ios": ios,
+        "uring": has_uring.then_some(uring),
     }))
 }
