@@ -72,13 +72,14 @@ static __always_inline __u64 next_file(void)
 	return *count << 12 | bpf_get_smp_processor_id();
 }
 
-/* Writes the names of a file and the directories above it, each with its NUL. NAMES has room for ROOM + FILE_NAME bytes. The
- * result is their length; negative if they don't fit or there are too many. */
-static __always_inline long put_names(char *names, __u32 room, struct dentry *dentry, struct vfsmount *mnt)
+/* Writes the names of a file and the directories above it, each with its NUL. ROOM is
+ * a power of two, and NAMES twice as long and a name. The result is their length; negative if they don't fit or there are too many.
+ */
+static __always_inline long put_names(char *names, __u64 room, struct dentry *dentry, struct vfsmount *mnt)
 {
 	struct dentry *parent;
 	struct mount *mount, *above;
-	__u32 at;
+	__u64 at;
 	long len;
 
 	/* A zero that the verifier can't see: else it follows every length that the names may have so far. */
@@ -97,6 +98,8 @@ static __always_inline long put_names(char *names, __u32 room, struct dentry *de
 		}
 		if (at > room)
 			return -1;
+		/* The verifier of 5.10 loses what the comparison says; the compiler would leave out a mask that changes nothing. */
+		asm volatile("%0 &= %1" : "+r"(at) : "r"(2 * room - 1));
 		len = bpf_probe_read_kernel_str(names + at, FILE_NAME, BPF_CORE_READ(dentry, d_name.name));
 		if (len <= 0 || len > FILE_NAME)
 			return -1;
@@ -116,7 +119,7 @@ static __always_inline long put_names(char *names, __u32 room, struct dentry *de
 		struct {                                                                                              \
 			struct ebrec_file_path event;                                                                 \
 			struct ebrec_file file;                                                                       \
-			char names[(ROOM) + FILE_NAME];                                                               \
+			char names[2 * (ROOM) + FILE_NAME];                                                           \
 		} *record = reserve(EBREC_FILE_PATH, sizeof(*record), now);                                           \
 		long len;                                                                                             \
                                                                                                                       \
