@@ -23,36 +23,41 @@ struct open_call {
 };
 
 /* A record with room for a path of ROOM bytes; goes on behind if the path may need more. */
-#define OPEN_RECORD(ROOM)                                                                                      \
-	do {                                                                                                   \
-		struct {                                                                                       \
-			struct ebrec_file_open open;                                                           \
-			__u64 base;                                                                            \
-			char path[ROOM];                                                                       \
-		} *event = reserve(EBREC_FILE_OPEN, sizeof(*event), call->entered ? call->entered : now);      \
-		long len;                                                                                      \
-                                                                                                               \
-		if (!event)                                                                                    \
-			return 0;                                                                              \
-		len = bpf_probe_read_user_str(event->path, ROOM, call->path);                                  \
-		if (len >= (ROOM) && (ROOM) < PATH_MAX) {                                                      \
-			bpf_ringbuf_discard(event, BPF_RB_NO_WAKEUP);                                          \
-			break;                                                                                 \
-		}                                                                                              \
-		if (len < 0 || len > (ROOM))                                                                   \
-			len = 0;                                                                               \
-		event->open.head.task = call->task;                                                            \
-		event->open.head.size = sizeof(event->open) + sizeof(event->base) + len;                       \
-		event->open.latency_ns = call->entered ? now - call->entered : EBREC_NULL64;                   \
-		event->open.uid = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), cred, euid.val); \
-		event->open.flags = call->flags;                                                               \
-		event->open.mode = call->mode;                                                                 \
-		event->open.fd = call->ret >= 0 ? call->ret : EBREC_NULL32;                                    \
-		event->open.errno = errno_of(call->ret);                                                       \
-		event->open.pad = 0;                                                                           \
-		event->base = call->base;                                                                      \
-		submit(event);                                                                                 \
-		return 0;                                                                                      \
+#define OPEN_RECORD(ROOM)                                                                                        \
+	do {                                                                                                     \
+		struct {                                                                                         \
+			struct ebrec_file_open open;                                                             \
+			__u64 base;                                                                              \
+			char path[ROOM];                                                                         \
+		} *event = reserve(EBREC_FILE_OPEN, sizeof(*event), call->entered ? call->entered : now);        \
+		long len;                                                                                        \
+                                                                                                                 \
+		if (!event)                                                                                      \
+			return 0;                                                                                \
+		len = bpf_probe_read_user_str(event->path, ROOM, call->path);                                    \
+		if (len >= (ROOM) && (ROOM) < PATH_MAX) {                                                        \
+			bpf_ringbuf_discard(event, BPF_RB_NO_WAKEUP);                                            \
+			break;                                                                                   \
+		}                                                                                                \
+		if (len < 0 || len > (ROOM)) {                                                                   \
+			len = 0;                                                                                 \
+		} else if (!len) {                                                                               \
+			/* Empty: older kernels don't count the NUL then (strncpy_from_user_nofault of 5.10). */ \
+			event->path[0] = 0;                                                                      \
+			len = 1;                                                                                 \
+		}                                                                                                \
+		event->open.head.task = call->task;                                                              \
+		event->open.head.size = sizeof(event->open) + sizeof(event->base) + len;                         \
+		event->open.latency_ns = call->entered ? now - call->entered : EBREC_NULL64;                     \
+		event->open.uid = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), cred, euid.val);   \
+		event->open.flags = call->flags;                                                                 \
+		event->open.mode = call->mode;                                                                   \
+		event->open.fd = call->ret >= 0 ? call->ret : EBREC_NULL32;                                      \
+		event->open.errno = errno_of(call->ret);                                                         \
+		event->open.pad = 0;                                                                             \
+		event->base = call->base;                                                                        \
+		submit(event);                                                                                   \
+		return 0;                                                                                        \
 	} while (0)
 
 static __always_inline int emit_open(struct open_call *call, __u64 now)
