@@ -102,8 +102,12 @@ static __always_inline __u64 cgroup_ancestor_id(struct cgroup *cgroup, __u32 lev
 
 /* mm_struct.rss_stat became an array of per-CPU counters in 6.2 (f1a7941243c1 "mm: convert mm's rss stats into percpu_counter").
  * Their central part is off by what the CPUs haven't added yet; what the kernel itself prints of a victim is that, too. */
+typedef struct {
+	__s64 counter;
+} atomic64_t;
+
 struct mm_rss_stat {
-	long count[4];
+	atomic64_t count[4];
 } __attribute__((preserve_access_index));
 
 struct mm_struct___one_stat {
@@ -119,20 +123,20 @@ struct mm_struct___counters {
 } __attribute__((preserve_access_index));
 
 /* MEMBER is a number: CO-RE can't find a place in an array that is only known at run time. */
-#define mm_pages(mm, MEMBER)                                                  \
-	({                                                                    \
-		struct mm_struct___counters *_now = (void *)(mm);             \
-		struct mm_struct___one_stat *_old = (void *)(mm);             \
-		__s64 _pages;                                                 \
-                                                                              \
-		if (bpf_core_field_exists(_now->rss_stat[0].count)) {         \
-			barrier_var(_now);                                    \
-			_pages = BPF_CORE_READ(_now, rss_stat[MEMBER].count); \
-		} else {                                                      \
-			barrier_var(_old);                                    \
-			_pages = BPF_CORE_READ(_old, rss_stat.count[MEMBER]); \
-		}                                                             \
-		_pages > 0 ? (__u64)_pages : 0;                               \
+#define mm_pages(mm, MEMBER)                                                          \
+	({                                                                            \
+		struct mm_struct___counters *_now = (void *)(mm);                     \
+		struct mm_struct___one_stat *_old = (void *)(mm);                     \
+		__s64 _pages;                                                         \
+                                                                                      \
+		if (bpf_core_field_exists(_now->rss_stat[0].count)) {                 \
+			barrier_var(_now);                                            \
+			_pages = BPF_CORE_READ(_now, rss_stat[MEMBER].count);         \
+		} else {                                                              \
+			barrier_var(_old);                                            \
+			_pages = BPF_CORE_READ(_old, rss_stat.count[MEMBER].counter); \
+		}                                                                     \
+		_pages > 0 ? (__u64)_pages : 0;                                       \
 	})
 
 /* Why a reset was sent is told since 6.10 (b533fb9cf4f7 "rstreason: make it work in trace world"). The numbers differ between

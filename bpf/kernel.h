@@ -197,10 +197,14 @@ struct mem_cgroup {
 	struct cgroup_subsys_state css;
 };
 
+enum oom_constraint {
+	CONSTRAINT_NONE,
+};
+
 struct oom_control {
 	struct mem_cgroup *memcg;
 	unsigned long totalpages;
-	unsigned int constraint;
+	enum oom_constraint constraint;
 };
 
 struct irqaction {

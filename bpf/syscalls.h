@@ -128,7 +128,14 @@ struct {
 
 static __always_inline __u32 syscall_handlers_of(long nr)
 {
-	return (unsigned long)nr < SYSCALLS_MAX ? syscall_handlers[nr & (SYSCALLS_MAX - 1)] : 0;
+	__u64 at = nr;
+
+	if (at >= SYSCALLS_MAX)
+		return 0;
+	/* clang would leave out the mask, which it knows to be of no effect; the verifier of 5.10 doesn't. */
+	barrier_var(at);
+	at &= SYSCALLS_MAX - 1;
+	return syscall_handlers[at];
 }
 
 static __always_inline void syscall_enter(long nr)
