@@ -78,8 +78,11 @@ enum ebrec_table {
 	EBREC_DNS_QUERY = 25,
 	EBREC_SYSCALL = 26,
 	EBREC_PAGE_CACHE = 27,
-	EBREC_FILE_PATH = 28,
-	EBREC_TABLES = 38,
+	EBREC_CPU_SAMPLE = 28,
+	EBREC_OFF_CPU_SAMPLE = 29,
+	EBREC_STACK = 30,
+	EBREC_FILE_PATH = 31,
+	EBREC_TABLES = 41,
 };
 
 _Static_assert(__builtin_offsetof(struct ebrec_task, start) == 0, "ebrec_task.start");
@@ -619,6 +622,52 @@ _Static_assert(__builtin_offsetof(struct ebrec_page_cache, fault_misses) == 68, 
 _Static_assert(__builtin_offsetof(struct ebrec_page_cache, added) == 72, "ebrec_page_cache.added");
 _Static_assert(__builtin_offsetof(struct ebrec_page_cache, dirtied) == 76, "ebrec_page_cache.dirtied");
 _Static_assert(sizeof(struct ebrec_page_cache) == 80, "ebrec_page_cache");
+
+/* A tick of the profiler (`--sample-hz` times a second on each CPU) that found a task running. Ticks that find a CPU idle leave no row. */
+struct ebrec_cpu_sample {
+	struct ebrec_head head; /* The task that ran. */
+	__u64 user_stack_id; /* Its stack in user mode, a row of `stack`. Null: it has none (a kernel thread), or it can't be read. */
+	__u64 kernel_stack_id; /* Its stack in the kernel. Null: it ran in user mode. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_cpu_sample, head) == 0, "ebrec_cpu_sample.head");
+_Static_assert(__builtin_offsetof(struct ebrec_cpu_sample, user_stack_id) == 48, "ebrec_cpu_sample.user_stack_id");
+_Static_assert(__builtin_offsetof(struct ebrec_cpu_sample, kernel_stack_id) == 56, "ebrec_cpu_sample.kernel_stack_id");
+_Static_assert(sizeof(struct ebrec_cpu_sample) == 64, "ebrec_cpu_sample");
+
+/* A task that had blocked is back on a CPU (only with `--off-cpu-stacks`). Tasks that were preempted aren't here. */
+struct ebrec_off_cpu_sample {
+	struct ebrec_head head; /* The task. */
+	__u64 duration_ns; /* Time since it left the CPU: what it waited for, and then for a CPU. */
+	__u64 user_stack_id; /* The stack in user mode with which it blocked, a row of `stack`. Null: it has none, or it can't be read. */
+	__u64 kernel_stack_id; /* The stack in the kernel with which it blocked. */
+	__u32 state; /* State in which it left: S, D, T, t, X, Z, P, I. */
+	__u32 pad; /* Padding. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_off_cpu_sample, head) == 0, "ebrec_off_cpu_sample.head");
+_Static_assert(__builtin_offsetof(struct ebrec_off_cpu_sample, duration_ns) == 48, "ebrec_off_cpu_sample.duration_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_off_cpu_sample, user_stack_id) == 56, "ebrec_off_cpu_sample.user_stack_id");
+_Static_assert(__builtin_offsetof(struct ebrec_off_cpu_sample, kernel_stack_id) == 64, "ebrec_off_cpu_sample.kernel_stack_id");
+_Static_assert(__builtin_offsetof(struct ebrec_off_cpu_sample, state) == 72, "ebrec_off_cpu_sample.state");
+_Static_assert(__builtin_offsetof(struct ebrec_off_cpu_sample, pad) == 76, "ebrec_off_cpu_sample.pad");
+_Static_assert(sizeof(struct ebrec_off_cpu_sample) == 80, "ebrec_off_cpu_sample");
+
+/* A stack that `cpu_sample` or `off_cpu_sample` names. User stacks are found by frame pointers, so code that was built without has gaps. */
+struct ebrec_stack {
+	struct ebrec_head head; /* Whose addresses they are. */
+	__u64 stack_id; /* Number of the stack, unique within the capture. */
+	__u32 kind; /* `user` or `kernel`. */
+	__u32 truncated; /* Whether it goes on beyond the frames that the kernel gives (kernel.perf_event_max_stack, 127 at most). */
+	__u32 depth; /* Frames. */
+	__u32 exec; /* Programs that the process has executed: each has other addresses. */
+};
+/* Followed by the variable-length field frames: Addresses, leaf first, 8 bytes each; then for user stacks a `struct bpf_stack_build_id` each, if the kernel gives them. */
+_Static_assert(__builtin_offsetof(struct ebrec_stack, head) == 0, "ebrec_stack.head");
+_Static_assert(__builtin_offsetof(struct ebrec_stack, stack_id) == 48, "ebrec_stack.stack_id");
+_Static_assert(__builtin_offsetof(struct ebrec_stack, kind) == 56, "ebrec_stack.kind");
+_Static_assert(__builtin_offsetof(struct ebrec_stack, truncated) == 60, "ebrec_stack.truncated");
+_Static_assert(__builtin_offsetof(struct ebrec_stack, depth) == 64, "ebrec_stack.depth");
+_Static_assert(__builtin_offsetof(struct ebrec_stack, exec) == 68, "ebrec_stack.exec");
+_Static_assert(sizeof(struct ebrec_stack) == 72, "ebrec_stack");
 
 /* A file or directory that a row of another table names, when it is first used, and again every 30 s as long as it is. The path is that from the root of its mount namespace, as it was then. */
 struct ebrec_file_path {

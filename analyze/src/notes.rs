@@ -55,7 +55,7 @@ fn hooks(engine: &Engine, tables: &[String]) -> Vec<Note> {
     for capture in engine.captures() {
         for (name, state) in capture.manifest.probes.iter().filter(|(name, state)| state.requested && probes.contains(name.as_str())) {
             let concerns = |hook: &&HookState| hook.tables.is_empty() || hook.tables.iter().any(|table| tables.contains(table));
-            for hook in state.hooks.iter().filter(|hook| hook.mechanism.is_none()).filter(concerns) {
+            for hook in state.hooks.iter().filter(|hook| hook.mechanism.is_none() && !hook.is_off()).filter(concerns) {
                 let reason = hook.reason.as_deref().unwrap_or("no reason is known");
                 let text = format!(
                     "the hook {} of probe {name} was not attached ({}): what it sees is missing; ebrec check on that host says more",

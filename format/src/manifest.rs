@@ -10,6 +10,9 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Name of the manifest's file.
 pub const MANIFEST: &str = "manifest.json";
 
+/// How the reason of a hook begins that isn't attached because no option asked for it; in parentheses the option that would.
+pub const NOT_ASKED: &str = "not asked for";
+
 /// What a capture says about itself.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -91,6 +94,13 @@ pub struct HookState {
     pub runs: Option<u64>,
     /// Time its program took, where the kernel counts, ns.
     pub run_time_ns: Option<u64>,
+}
+
+impl HookState {
+    /// Whether it isn't attached because no option asked for it.
+    pub fn is_off(&self) -> bool {
+        self.mechanism.is_none() && self.reason.as_ref().is_some_and(|reason| reason.starts_with(NOT_ASKED))
+    }
 }
 
 /// A table in a capture.

@@ -44,6 +44,10 @@ pub fn arrow_name(data_type: &arrow::datatypes::DataType) -> String {
         DataType::Timestamp(_, _) => "timestamp (ns, UTC)".to_owned(),
         DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => "text".to_owned(),
         DataType::List(item) => format!("list of {}", arrow_name(item.data_type())),
+        DataType::Struct(fields) => {
+            let fields: Vec<String> = fields.iter().map(|field| format!("{} {}", field.name(), arrow_name(field.data_type()))).collect();
+            format!("({})", fields.join(", "))
+        }
         other => other.to_string().to_lowercase(),
     }
 }

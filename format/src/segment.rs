@@ -44,22 +44,29 @@ pub fn properties(table: &Table) -> WriterProperties {
         .set_statistics_enabled(EnabledStatistics::None)
         .set_dictionary_enabled(false);
     for column in (table.columns)() {
-        let mut parts = vec![column.name.clone()];
-        if (column.kind.arrow)().is_nested() {
-            parts.extend(["list".to_owned(), "item".to_owned()]);
-        }
-        let path = ColumnPath::new(parts);
-        builder = match column.kind.encoding {
-            Encoding::Delta => builder.set_column_encoding(path.clone(), parquet::basic::Encoding::DELTA_BINARY_PACKED),
-            Encoding::Dictionary => builder.set_column_dictionary_enabled(path.clone(), true),
-            Encoding::Plain => builder,
-        };
-        if column.name == "ts" {
-            // Windows are what is sought. The extremes of other columns exclude next to nothing, and cost time and room.
-            builder = builder.set_column_statistics_enabled(path, EnabledStatistics::Page);
+        for path in leaf_paths(vec![column.name.clone()], &(column.kind.arrow)()).into_iter().map(ColumnPath::new) {
+            builder = match column.kind.encoding {
+                Encoding::Delta => builder.set_column_encoding(path.clone(), parquet::basic::Encoding::DELTA_BINARY_PACKED),
+                Encoding::Dictionary => builder.set_column_dictionary_enabled(path.clone(), true),
+                Encoding::Plain => builder,
+            };
+            if column.name == "ts" {
+                // Windows are what is sought. The extremes of other columns exclude next to nothing, and cost time and room.
+                builder = builder.set_column_statistics_enabled(path, EnabledStatistics::Page);
+            }
         }
     }
     builder.build()
+}
+
+/// The columns of Parquet that a column of Arrow becomes.
+fn leaf_paths(path: Vec<String>, of: &DataType) -> Vec<Vec<String>> {
+    let below = |names: &[&str]| path.iter().cloned().chain(names.iter().map(|&name| name.to_owned())).collect();
+    match of {
+        DataType::List(item) => leaf_paths(below(&["list", item.name()]), item.data_type()),
+        DataType::Struct(fields) => fields.iter().flat_map(|field| leaf_paths(below(&[field.name()]), field.data_type())).collect(),
+        _ => vec![path],
+    }
 }
 
 /// One Parquet file with the rows of `batches`, sorted by `ts` if the table has one.

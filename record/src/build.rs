@@ -2,6 +2,7 @@
 
 use crate::drain::{Counters, Pass};
 use crate::resolve::HostResolver;
+use crate::stacks::Intake;
 use crate::store::Work;
 use ebrec_format::events;
 use ebrec_format::kind::Context;
@@ -58,6 +59,7 @@ struct Tables {
     /// The latest `ts` of each table so far.
     latest: Vec<u64>,
     resolver: HostResolver,
+    stacks: Option<Intake>,
     boot_to_utc_ns: i64,
     counters: Arc<Counters>,
     work: SyncSender<Work>,
@@ -67,6 +69,9 @@ struct Tables {
 
 impl Tables {
     fn append(&mut self, table: u16, ts: u64, record: &[u8]) {
+        if self.stacks.as_ref().is_some_and(|stacks| stacks.take(table, record)) {
+            return;
+        }
         let Some(latest) = self.latest.get_mut(usize::from(table)) else {
             self.counters.malformed.fetch_add(1, Ordering::Relaxed);
             return;
@@ -95,21 +100,25 @@ impl Tables {
     }
 }
 
+/// Where records go.
+pub struct Outlets {
+    /// To the encoder, as batches.
+    pub work: SyncSender<Work>,
+    /// Stacks to their own thread.
+    pub stacks: Option<Intake>,
+    /// Buffers that are used up back to the drain.
+    pub returned: Sender<Vec<u8>>,
+}
+
 /// Builds until the drain ends. `first` are records from before, the snapshot; `ready` is told when they are resolved, because
 /// what they name may be gone soon.
-pub fn build(
-    first: Vec<u8>,
-    ready: &Sender<()>,
-    passes: &Receiver<Pass>,
-    returned: Sender<Vec<u8>>,
-    work: SyncSender<Work>,
-    counters: Arc<Counters>,
-    boot_to_utc_ns: i64,
-) {
+pub fn build(first: Vec<u8>, ready: &Sender<()>, passes: &Receiver<Pass>, outlets: Outlets, counters: Arc<Counters>, boot_to_utc_ns: i64) {
+    let Outlets { work, stacks, returned } = outlets;
     let sinks = || events::tables().map(|table| (table.builder)()).collect::<Vec<_>>();
     let latest = vec![0; events::tables().count()];
     let resolver = HostResolver::default();
-    let mut tables = Tables { sinks: sinks(), late: sinks(), latest, resolver, boot_to_utc_ns, counters, work, returned, open: true };
+    let mut tables =
+        Tables { sinks: sinks(), late: sinks(), latest, resolver, stacks, boot_to_utc_ns, counters, work, returned, open: true };
     let mut snapshot = vec![Pending::default()];
     snapshot[0].add(in_order(&first));
     merge(&mut snapshot, u64::MAX, &mut tables);

@@ -48,8 +48,14 @@ pub fn check(args: &Check) -> Result<bool> {
         let probes: BTreeSet<String> = events::PROBES.iter().map(|p| p.name.to_owned()).collect();
         hooks_found = if missing.is_empty() {
             // The kernel has the last word: load and attach everything for a moment.
-            let settings =
-                load::Settings { probes, rings: 1, ring_bytes: 4096, prefer: args.mechanism.clone(), ..load::Settings::default() };
+            let settings = load::Settings {
+                probes,
+                rings: 1,
+                ring_bytes: 4096,
+                sample_hz: 99,
+                prefer: args.mechanism.clone(),
+                ..load::Settings::default()
+            };
             load::load(&kernel, &settings)?.hooks
         } else {
             hooks::choose(&load::programs()?, &probes, &kernel, &BTreeMap::new(), args.mechanism.as_deref())

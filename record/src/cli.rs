@@ -77,6 +77,12 @@ pub struct Record {
     /// Only this cgroup and those below, path under the cgroup v2 mount (repeatable, up to 4)
     #[arg(long, value_name = "PATH")]
     pub cgroup: Vec<PathBuf>,
+    /// Profiler samples of each CPU per second (1 to 10000)
+    #[arg(long, value_name = "HZ", default_value = "99", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub sample_hz: u32,
+    /// Record where tasks block and for how long (table off_cpu_sample of the probe profile)
+    #[arg(long)]
+    pub off_cpu_stacks: bool,
     /// Record the recorder too
     #[arg(long)]
     pub include_self: bool,

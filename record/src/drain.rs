@@ -38,6 +38,8 @@ pub struct Counters {
     pub events: AtomicU64,
     /// Records that were not of the form.
     pub malformed: AtomicU64,
+    /// Stacks that were more than could be kept.
+    pub stacks_lost: AtomicU64,
 }
 
 /// One ring and what its last look gave.

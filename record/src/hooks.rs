@@ -4,6 +4,7 @@
 
 use crate::kernel::Kernel;
 use ebrec_format::events;
+use ebrec_format::manifest::NOT_ASKED;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A BPF program, as its name and section describe it.
@@ -67,6 +68,18 @@ pub struct Hook {
     pub feeds: Vec<String>,
     /// The programs to load, and the mechanism they share; or why there are none.
     pub choice: Result<(String, Vec<Program>), String>,
+}
+
+impl Hook {
+    /// Whether no option asked for it.
+    pub fn is_off(&self) -> bool {
+        self.choice.as_ref().is_err_and(|reason| reason.starts_with(NOT_ASKED))
+    }
+
+    /// Whether it writes rows of a table of its probe, where it is attached.
+    pub fn feeds(&self, table: &str) -> bool {
+        self.feeds.is_empty() || self.feeds.iter().any(|fed| fed == table)
+    }
 }
 
 /// Chooses for every hook of `probes` the first mechanism that this kernel offers.

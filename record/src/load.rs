@@ -2,11 +2,13 @@
 
 use crate::hooks::{self, Hook, Program};
 use crate::kernel::{Kernel, variable_offset};
+use crate::perf_event;
 use crate::uprobes::{FunctionProgram, Watcher};
 use anyhow::{Context, Result, bail};
 use ebrec_format::events::session::LibraryRow;
+use ebrec_format::manifest::NOT_ASKED;
 use libbpf_rs::btf::Btf;
-use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject, PrintLevel};
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject, PrintLevel, ProgramMut};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
@@ -62,6 +64,10 @@ pub struct Settings {
     pub include_self: bool,
     /// Numbers of the system calls to record, if not all.
     pub syscalls: Option<Vec<u32>>,
+    /// Samples of each CPU per second.
+    pub sample_hz: u32,
+    /// Hooks (probe, name) that no option asks for, and the option that would.
+    pub not_asked: Vec<(&'static str, &'static str, &'static str)>,
     /// Mechanism to prefer.
     pub prefer: Option<String>,
 }
@@ -115,8 +121,8 @@ fn programs_of(open: &OpenObject) -> Vec<Program> {
 pub fn load(kernel: &Kernel, settings: &Settings) -> Result<Attached> {
     let mut probes = settings.probes.clone();
     probes.insert("core".to_owned());
-    let mut excluded = BTreeMap::new();
     let all = programs()?;
+    let mut excluded = not_asked(settings, &all);
     // Each turn loses at least one program, so this ends.
     loop {
         let hooks = hooks::choose(&all, &probes, kernel, &excluded, settings.prefer.as_deref());
@@ -132,6 +138,15 @@ pub fn load(kernel: &Kernel, settings: &Settings) -> Result<Attached> {
             Err(Failed::Whole(error)) => return Err(error),
         }
     }
+}
+
+/// The programs that no option asks for, with what to say of them.
+fn not_asked(settings: &Settings, programs: &[Program]) -> BTreeMap<String, String> {
+    let option = |program: &Program| {
+        let of = settings.not_asked.iter().find(|(probe, hook, _)| program.probe == *probe && program.hook == *hook);
+        of.map(|(_, _, option)| format!("{NOT_ASKED} ({option})"))
+    };
+    programs.iter().filter_map(|program| Some((program.name.clone(), option(program)?))).collect()
 }
 
 /// The handlers because of which the kernel refuses the program that calls them: each is tried alone.
@@ -209,7 +224,7 @@ fn attempt(kernel: &Kernel, settings: &Settings, hooks: Vec<Hook>) -> Result<Att
     for program in chosen.iter().filter(|program| !program.is_iterator() && !UPROBES.contains(&program.mechanism.as_str())) {
         let prog = object.progs_mut().find(|prog| prog.name().to_str() == Some(&program.name));
         let prog = prog.with_context(|| format!("program {} is gone", program.name))?;
-        links.push(prog.attach().map_err(|error| Failed::Program { name: program.name.clone(), reason: attach_reason(program, &error) })?);
+        links.extend(attach(program, &prog, settings).map_err(|reason| Failed::Program { name: program.name.clone(), reason })?);
     }
     let snapshot = run_iterators(&object, &chosen, "iter_start")?;
     // After the hooks that tell of new programs, so that none is missed in between.
@@ -231,6 +246,13 @@ fn watch_libraries(object: &Object, chosen: &[Program]) -> Result<Option<Watcher
         return Ok(None);
     }
     Watcher::start(programs, handle(object, "images_started")?, handle(object, "images_seen")?).map(Some)
+}
+
+fn attach(program: &Program, prog: &ProgramMut<'_>, settings: &Settings) -> Result<Vec<Link>, String> {
+    match program.mechanism.as_str() {
+        "perf_event" => perf_event::attach(prog, settings.sample_hz),
+        _ => Ok(vec![prog.attach().map_err(|error| attach_reason(program, &error))?]),
+    }
 }
 
 /// The program that the log blames for a failed load.
@@ -328,6 +350,7 @@ fn set_knobs(open: &mut OpenObject, settings: &Settings, handlers: &[Program]) -
     knobs.set("cgroup_levels", &levels)?;
     knobs.set("page_size", &page_size().to_ne_bytes())?;
     knobs.set("include_self", &u32::from(settings.include_self).to_ne_bytes())?;
+    knobs.set("stack_frames_most", &perf_event::frames_most().to_ne_bytes())?;
     set_handlers(&mut knobs, settings, handlers)
 }
 

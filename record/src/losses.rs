@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use ebrec_format::events;
 use ebrec_format::events::session::Loss;
+use ebrec_format::wire::NULL32;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -56,6 +57,15 @@ impl Losses {
             }
         }
         self.since = now;
+    }
+
+    /// A row for losses that the recorder counted itself.
+    pub fn add(&mut self, rows: &mut Vec<Loss>, now: u64, table: &str, reason: &str, lost: u64) {
+        if lost > 0 {
+            *self.by_table.entry(table.to_owned()).or_default() += lost;
+            let (table_name, reason) = (Some(table.to_owned()), Some(reason.to_owned()));
+            rows.push(Loss { ts: now, end_ts: now, cpu: NULL32, table_name, reason, lost });
+        }
     }
 
     /// Lost so far, all together.

@@ -18,7 +18,9 @@ pub fn recording<'a>(args: &Record, output: &Path, active: usize, missing: usize
         return;
     }
     for hook in hooks {
-        if let Err(reason) = &hook.choice {
+        if let Err(reason) = &hook.choice
+            && !hook.is_off()
+        {
             eprintln!("ebrec-record: {}.{} is not recorded: {reason}", hook.probe, hook.hook);
         }
     }

@@ -1,5 +1,6 @@
 //! One recording from beginning to end.
 
+use crate::build::Outlets;
 use crate::cli::{Format, Record};
 use crate::drain::{self, Counters, boot_ns, clock_ns};
 use crate::host::{self, Sampler};
@@ -72,7 +73,12 @@ pub fn record(args: &Record) -> Result<Outcome> {
     let started = boot_ns();
     let gauge = Arc::new(Gauge::default());
     let layout = if args.format == Format::Dir { Layout::Dir } else { Layout::File };
-    let present = |table: &str| events::probe_of(table).is_none_or(|probe| probes.contains(probe.name));
+    let present = |table: &str| {
+        let Some(probe) = events::probe_of(table) else { return true };
+        let mut hooks = attached.hooks.iter().filter(|hook| hook.probe == probe.name && hook.feeds(table)).peekable();
+        // A table that only hooks feed which nobody asked for is not captured; it isn't empty.
+        probes.contains(probe.name) && (hooks.peek().is_none() || hooks.any(|hook| !hook.is_off()))
+    };
     if args.force {
         remove(&output)?;
     }
@@ -104,15 +110,23 @@ pub fn record(args: &Record) -> Result<Outcome> {
         thread("ebrec-drain", move || drain::drain(&rings, ring_bytes, &stop, &counters, &passes, &returned))?
     };
     let (ready, resolved) = std::sync::mpsc::channel();
+    let (stacks, namer) = if probes.contains("profile") {
+        let (intake, thread) = crate::stacks::start(work.clone(), counters.clone(), boot_to_utc_ns)?;
+        (Some(intake), Some(thread))
+    } else {
+        (None, None)
+    };
+    let outlets = Outlets { work, stacks, returned: give_back };
     let builder = {
         let (first, counters, ready) = (std::mem::take(&mut attached.snapshot), counters.clone(), ready);
-        thread("ebrec-build", move || crate::build::build(first, &ready, &pass_queue, give_back, work, counters, boot_to_utc_ns))?
+        thread("ebrec-build", move || crate::build::build(first, &ready, &pass_queue, outlets, counters, boot_to_utc_ns))?
     };
 
     running.write_state()?;
     // If the thread is gone, its end says why.
     let _ = resolved.recv();
     let hooks = attached.hooks.iter().filter(|hook| hook.probe != "core");
+    let hooks = hooks.filter(|hook| !hook.is_off());
     let missing = hooks.clone().filter(|hook| hook.choice.is_err()).count();
     report::recording(args, &output, hooks.count() - missing, missing, attached.hooks.iter());
     if let Some(command) = &mut command {
@@ -127,6 +141,9 @@ pub fn record(args: &Record) -> Result<Outcome> {
     let force = forced || signals.wait(Duration::ZERO).is_some_and(|signal| signal != libc::SIGCHLD);
     join(drainer)??;
     join(builder)?;
+    if let Some(namer) = namer {
+        join(namer)?;
+    }
     running.finish_state(&attached, &ended_by, ended, started)?;
     let Running { work, mut manifest, losses, .. } = running;
     drop(work);
@@ -220,6 +237,8 @@ fn settings(
         cgroups,
         include_self: args.include_self,
         syscalls: calls,
+        sample_hz: args.sample_hz,
+        not_asked: if args.off_cpu_stacks { Vec::new() } else { vec![("profile", "off_cpu", "--off-cpu-stacks")] },
         prefer: args.mechanism.clone(),
     }
 }
@@ -290,6 +309,7 @@ fn first_manifest(
             ("memory", args.memory),
             ("rings", settings.rings.into()),
             ("ring_bytes", settings.ring_bytes.into()),
+            ("sample_hz", args.sample_hz.into()),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_string()))
         .into(),
@@ -340,7 +360,11 @@ impl Running {
                 });
             }
             for hook in &state.hooks {
-                let status = if hook.mechanism.is_some() { "active" } else { "failed" };
+                let status = match &hook.mechanism {
+                    Some(_) => "active",
+                    None if hook.is_off() => "off",
+                    None => "failed",
+                };
                 rows.push(ProbeRow {
                     probe: Some(name.clone()),
                     hook: Some(hook.hook.clone()),
@@ -396,6 +420,8 @@ impl Running {
             });
             self.malformed = malformed;
         }
+        let stacks_lost = self.counters.stacks_lost.swap(0, Ordering::Relaxed);
+        self.losses.add(&mut rows, now, "stack", "too many stacks", stacks_lost);
         self.send(&rows)
     }
 

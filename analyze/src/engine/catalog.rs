@@ -15,6 +15,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use ebrec_format::capture::Capture;
 use ebrec_format::events;
+use ebrec_format::manifest::HookState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -79,7 +80,8 @@ impl Tables {
         let probe = events::probe_of(name);
         let attached = |capture: &Capture| {
             let probe = probe.and_then(|probe| capture.manifest.probes.get(probe.name));
-            probe.is_some_and(|probe| probe.hooks.iter().any(|hook| hook.mechanism.is_some()))
+            let feeds = |hook: &HookState| hook.tables.is_empty() || hook.tables.iter().any(|table| table == name);
+            probe.is_some_and(|probe| probe.hooks.iter().any(|hook| hook.mechanism.is_some() && feeds(hook)))
         };
         self.files.contains_key(name)
             || events::table(name).is_some() && probe.is_none()
@@ -101,9 +103,16 @@ impl Tables {
             };
         };
         let state = self.captures.iter().find_map(|capture| capture.manifest.probes.get(probe.name));
+        let hooks = || state.iter().flat_map(|state| &state.hooks);
+        let off = hooks().find(|hook| hook.is_off() && hook.tables.iter().any(|table| table == name));
+        if let Some(option) = off.and_then(|hook| hook.reason.as_deref()?.split_once('(')?.1.strip_suffix(')')) {
+            return Error::new(name, format!("not captured, because {option} was not given"))
+                .hint(format!("record it with: ebrec record {option} --probes {}", probe.name));
+        }
         let failed: Vec<String> = state
             .iter()
             .flat_map(|state| &state.hooks)
+            .filter(|hook| !hook.is_off())
             .filter_map(|hook| hook.reason.as_ref().map(|reason| format!("{}: {reason}", hook.hook)))
             .collect();
         if state.is_some_and(|state| state.requested) && !failed.is_empty() {

@@ -12,6 +12,7 @@ mod info;
 mod net;
 mod numbers;
 mod own;
+mod stack;
 mod strings;
 mod task;
 mod words;
@@ -24,6 +25,7 @@ pub use files::*;
 pub use net::*;
 pub use numbers::*;
 pub use own::*;
+pub use stack::*;
 pub use strings::*;
 pub use task::*;
 pub use words::*;
@@ -93,42 +95,48 @@ pub struct Context<'a> {
     pub resolver: &'a mut dyn Resolver,
 }
 
-/// What only the host, or only the whole stream, can tell. The recorder implements it.
+/// What only the host, or only the whole stream, can tell. The recorder implements it. What isn't implemented isn't known.
 pub trait Resolver {
     /// Remembers the owner of a connection.
-    fn note_owner(&mut self, conn_id: u64, owner: &WireTask);
+    fn note_owner(&mut self, conn_id: u64, owner: &WireTask) {
+        let _ = (conn_id, owner);
+    }
     /// The owner of a connection, if an event told it, be it a later one of the same batch.
-    fn owner(&mut self, conn_id: u64) -> Option<WireTask>;
+    fn owner(&mut self, conn_id: u64) -> Option<WireTask> {
+        let _ = conn_id;
+        None
+    }
     /// Remembers what a file's number stands for.
-    fn note_file(&mut self, id: u64, file: FileInfo);
+    fn note_file(&mut self, id: u64, file: FileInfo) {
+        let _ = (id, file);
+    }
     /// What a file's number stands for, if a record told it, be it a later one of the same batch.
-    fn file(&mut self, id: u64) -> Option<Arc<FileInfo>>;
+    fn file(&mut self, id: u64) -> Option<Arc<FileInfo>> {
+        let _ = id;
+        None
+    }
     /// `/proc/PID/cmdline` of a process that lives now, arguments separated by NUL.
-    fn cmdline(&mut self, pid: u32) -> Option<Vec<u8>>;
+    fn cmdline(&mut self, pid: u32) -> Option<Vec<u8>> {
+        let _ = pid;
+        None
+    }
     /// The cgroup's path below the cgroup2 mount.
-    fn cgroup_path(&mut self, pid: u32) -> Option<String>;
+    fn cgroup_path(&mut self, pid: u32) -> Option<String> {
+        let _ = pid;
+        None
+    }
+    /// The frames of a stack, leaf first, from the tail of its record.
+    fn frames(&mut self, tail: &[u8]) -> Option<StackFrames> {
+        let _ = tail;
+        None
+    }
 }
 
 /// A resolver that knows nothing: for tests, and for tables that need none.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct NoResolver;
 
-impl Resolver for NoResolver {
-    fn note_owner(&mut self, _: u64, _: &WireTask) {}
-    fn owner(&mut self, _: u64) -> Option<WireTask> {
-        None
-    }
-    fn note_file(&mut self, _: u64, _: FileInfo) {}
-    fn file(&mut self, _: u64) -> Option<Arc<FileInfo>> {
-        None
-    }
-    fn cmdline(&mut self, _: u32) -> Option<Vec<u8>> {
-        None
-    }
-    fn cgroup_path(&mut self, _: u32) -> Option<String> {
-        None
-    }
-}
+impl Resolver for NoResolver {}
 
 /// Shorthand for the value of [`Kind::PARTS`].
 type Parts = &'static [(&'static str, &'static str, &'static KindInfo)];

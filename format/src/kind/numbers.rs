@@ -88,6 +88,8 @@ number_kinds! {
     Count32: u32, "__u32" => Int64Type, unit None, Dictionary, |v| v == NULL32;
     /// Number of a connection, unique within the capture.
     ConnId: u64, "__u64" => Int64Type, unit None, Delta, |v| v == NULL64;
+    /// Number of a stack, unique within the capture. Null: there is none.
+    StackId: u64, "__u64" => Int64Type, unit None, Dictionary, |v| v == NULL64;
     /// cgroup v2 id, as `stat -c %i` of its directory prints. Null: unknown.
     CgroupId: u64, "__u64" => Int64Type, unit None, Dictionary, |v| v == NULL64;
     /// Error number, positive; 0 is success. Null: unknown or not over yet.
@@ -190,6 +192,25 @@ impl WireKind for Pad32 {
 }
 
 impl Build<u32> for Pad32 {
+    fn append(&mut self, _: &u32, _: &mut Context<'_>) {}
+    fn finish(&mut self, _: &mut Context<'_>, _: &mut Vec<ArrayRef>) {}
+}
+
+/// A number for the recorder alone: no column.
+#[derive(Debug, Default)]
+pub struct Unlisted32;
+
+impl Kind for Unlisted32 {
+    type Value = u32;
+    type Builder = Unlisted32;
+    const PARTS: Parts = &[];
+}
+
+impl WireKind for Unlisted32 {
+    const C: (&'static str, &'static str) = ("__u32", "");
+}
+
+impl Build<u32> for Unlisted32 {
     fn append(&mut self, _: &u32, _: &mut Context<'_>) {}
     fn finish(&mut self, _: &mut Context<'_>, _: &mut Vec<ArrayRef>) {}
 }

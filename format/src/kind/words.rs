@@ -61,6 +61,8 @@ word_kinds! {
     SoftirqVector: |vector| Some(SOFTIRQS.get(vector as usize).map_or_else(|| format!("vector_{vector}"), |name| (*name).to_owned()));
     /// What memory ran out of: `none` is the whole host (enum oom_constraint in include/linux/oom.h).
     OomConstraint: |c| Some(OOM_CONSTRAINTS.get(c as usize).map_or_else(|| format!("constraint_{c}"), |name| (*name).to_owned()));
+    /// Whose stack it is: `user` or `kernel`.
+    StackKind: |k| Some(if k == 0 { "user" } else { "kernel" }.to_owned());
     /// What made a retransmission: `timeout` while waiting for an acknowledgement of a SYN or data, `fast` in recovery.
     RetransmitKind: |k| match k { 0 => Some("timeout".to_owned()), 1 => Some("fast".to_owned()), _ => Some("probe".to_owned()) };
     /// What carried a DNS message (the protocol's number in IP).

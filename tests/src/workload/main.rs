@@ -7,6 +7,7 @@
 mod args;
 mod bench;
 mod block;
+mod burn;
 mod calls;
 mod child;
 mod dns;
@@ -61,6 +62,9 @@ ebrec-workload: known activity, and its ground truth as JSON on stdout
   calls-hold                                      calls in progress, driven by lines on stdin: release, block, quit
   page-cache                                      cold and warm reads, faults, dirtied pages: a process for each (root)
   syscalls [N] [--cpu C]                          N times read one byte from /dev/zero, write it to /dev/null
+  burn [THREADS] [--ms N] [--unlinked | --jit | --reads]
+                                                  N ms of CPU per thread in functions of known names, machine code, or the kernel
+  nap [N] [--ms M]                                N times asleep in a function of known name
   spin [SECONDS], sleep [SECONDS]                 use a CPU, or do nothing
 ";
 
@@ -91,6 +95,8 @@ const COMMANDS: &[Entry] = &[
     ("calls", 1, &["sleeps"], &[], calls::run),
     ("calls-hold", 0, &[], &[], calls::hold),
     ("syscalls", 1, &["cpu"], &[], bench::syscalls),
+    ("burn", 1, &["ms", "unlink"], &["unlinked", "jit", "reads"], burn::run),
+    ("nap", 1, &["ms"], &[], burn::nap),
     ("spin", 1, &[], &[], bench::spin),
     ("sleep", 1, &[], &[], bench::sleep),
 ];

@@ -1,0 +1,183 @@
+//! The stacks of the samples: kept from the records as they come, named at the end.
+//!
+//! A thread of its own ([`start`]) is given each new stack by the building thread. It finds out at once where the frames lie
+//! ([`places`]), because the process may be gone soon, and keeps the files open that are mapped there: a file that is deleted, or in
+//! another mount namespace, stays readable. While the recording goes on, another thread seeks the functions' names ([`symbols`]).
+//! When it ends, that thread is waited for, for a limited time, and the table `stack` is written. What has no name by then keeps
+//! its place.
+
+mod elf;
+mod perf_map;
+mod places;
+mod symbols;
+
+use crate::drain::Counters;
+use crate::store::Work;
+use anyhow::{Context as _, Result};
+use ebrec_format::events;
+use ebrec_format::events::profile::Stack;
+use ebrec_format::kind::{Context, Resolver, StackFrames};
+use ebrec_format::table::Row;
+use places::{Place, Places, Region};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use symbols::Names;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Stacks on their way from the building thread; more are counted as lost.
+const QUEUE: usize = 4096;
+/// Frames that are kept until they are written, 24 MB: then they are named and written before the end.
+const MOST_FRAMES: usize = 1 << 20;
+/// Distinct stacks of a capture, 16 MB for their numbers; more are counted as lost.
+const MOST_STACKS: usize = 1 << 20;
+/// How long naming may take at the end. With it, the capture is still usable two seconds after the window.
+const TIME_TO_NAME: Duration = Duration::from_millis(1000);
+/// How often names are sought while the recording goes on.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// Rows of a batch.
+const BATCH_ROWS: usize = 1024;
+
+/// What takes stacks' records out of the stream.
+pub struct Intake {
+    queue: SyncSender<Vec<u8>>,
+    table: u16,
+    counters: Arc<Counters>,
+}
+
+impl Intake {
+    /// Whether the record was a stack's; it is then taken.
+    pub fn take(&self, table: u16, record: &[u8]) -> bool {
+        if table == self.table && self.queue.try_send(record.to_vec()).is_err() {
+            self.counters.stacks_lost.fetch_add(1, Ordering::Relaxed);
+        }
+        table == self.table
+    }
+}
+
+/// Starts the thread. It ends, with all stacks written, when the intake is dropped.
+pub fn start(work: SyncSender<Work>, counters: Arc<Counters>, boot_to_utc_ns: i64) -> Result<(Intake, JoinHandle<()>)> {
+    let table = events::tables().position(|table| table.name == Stack::table().name).context("no table of stacks")?;
+    let (queue, incoming) = sync_channel(QUEUE);
+    let stacks = Stacks {
+        table,
+        work,
+        boot_to_utc_ns,
+        counters: counters.clone(),
+        places: Places::default(),
+        names: Names::start().context("cannot start a thread")?,
+        asked: 0,
+        seen: HashSet::new(),
+        kept: Vec::new(),
+        frames: 0,
+    };
+    let thread = std::thread::Builder::new().name("ebrec-stacks".to_owned()).spawn(move || stacks.run(&incoming));
+    Ok((Intake { queue, table: table as u16, counters }, thread.context("cannot start a thread")?))
+}
+
+/// A stack that waits for its names.
+struct Kept {
+    record: Stack,
+    places: Box<[Place]>,
+}
+
+impl Kept {
+    fn questions(&self) -> impl Iterator<Item = (Region, u64)> {
+        self.places.iter().enumerate().map(|(depth, place)| place.question(depth))
+    }
+}
+
+/// The thread's state.
+struct Stacks {
+    table: usize,
+    work: SyncSender<Work>,
+    boot_to_utc_ns: i64,
+    counters: Arc<Counters>,
+    places: Places,
+    names: Names,
+    /// How many of the kept stacks' names were asked for.
+    asked: usize,
+    seen: HashSet<u64>,
+    kept: Vec<Kept>,
+    frames: usize,
+}
+
+impl Stacks {
+    fn run(mut self, incoming: &Receiver<Vec<u8>>) {
+        let mut asked = Instant::now();
+        loop {
+            match incoming.recv_timeout(ASK_EVERY) {
+                Ok(record) => self.keep(&record),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if asked.elapsed() >= ASK_EVERY {
+                self.ask();
+                asked = Instant::now();
+            }
+            if self.frames >= MOST_FRAMES {
+                self.write();
+            }
+        }
+        self.write();
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let Ok((record, tail)) = Stack::read_from_prefix(bytes) else {
+            self.counters.malformed.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        if self.seen.contains(&record.stack_id) {
+            return;
+        }
+        if self.seen.len() >= MOST_STACKS {
+            self.counters.stacks_lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.seen.insert(record.stack_id);
+        let places = self.places.of(&record, tail);
+        self.frames += places.len();
+        self.kept.push(Kept { record, places });
+    }
+
+    /// Asks for the names of what is new.
+    fn ask(&mut self) {
+        let fresh = self.kept.iter().skip(self.asked).flat_map(Kept::questions);
+        self.names.ask(fresh, &mut self.places);
+        self.asked = self.kept.len();
+    }
+
+    /// Hands the stacks that are kept to the store, with the names that are found in time.
+    fn write(&mut self) {
+        self.ask();
+        self.names.finish(self.kept.iter().flat_map(Kept::questions), &mut self.places, Instant::now() + TIME_TO_NAME);
+        let kept = std::mem::take(&mut self.kept);
+        (self.frames, self.asked) = (0, 0);
+        let mut sink = (Stack::table().builder)();
+        let mut one = One::default();
+        let mut kept = kept.into_iter().peekable();
+        while let Some(stack) = kept.next() {
+            one.0 = Some(self.names.frames(&stack.places, &self.places));
+            let mut context = Context { boot_to_utc_ns: self.boot_to_utc_ns, resolver: &mut one };
+            sink.append_record(stack.record.as_bytes(), &mut context);
+            if sink.rows() >= BATCH_ROWS || kept.peek().is_none() {
+                // If nobody takes it, writing has failed and the session says so.
+                let _ = self.work.send(Work::Batch(self.table, sink.finish(&mut context)));
+            }
+        }
+        self.names.forget();
+    }
+}
+
+/// Resolves the frames of one stack, which were found before.
+#[derive(Default)]
+struct One(Option<StackFrames>);
+
+impl Resolver for One {
+    fn frames(&mut self, _: &[u8]) -> Option<StackFrames> {
+        self.0.take()
+    }
+}

@@ -1,0 +1,360 @@
+//! Names of functions, by blazesym, within a time.
+//!
+//! Symbol tables only, no DWARF: these name every function and take milliseconds where debug information of gigabytes takes minutes.
+//! A file that was stripped is looked up by its build id below /usr/lib/debug.
+
+use super::elf::{build_id_of_notes, hex};
+use super::places::{Module, Place, Places, Region, path_of};
+use blazesym::MaybeDefault;
+use blazesym::symbolize::source::{Elf, Kernel, Source};
+use blazesym::symbolize::{Input, Symbolized, Symbolizer};
+use ebrec_format::kind::{Frame, StackFrames};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::io::BufRead;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::time::Instant;
+
+const OUT_OF_TIME: &str = "out of time";
+const NO_SYMBOLS: &str = "no symbols";
+const UNKNOWN_PLACE: &str = "unknown place";
+
+/// Tables of symbols that stay in memory until they are needed again: by the bytes of their files, of which they take a small part.
+const CACHED_BYTES: u64 = 256 << 20;
+/// Jobs that wait; more are given up.
+const MOST_JOBS: usize = 1 << 16;
+
+/// The names that were asked for, as far as they were found.
+///
+/// A thread seeks them while the recording goes on, so that little is left for the end. A table of symbols that takes long can't be
+/// interrupted; at the end nobody waits for it longer than there is time, and the thread ends with the process.
+pub struct Names {
+    names: HashMap<(Region, u64), Arc<str>>,
+    /// What was asked for before.
+    asked: HashSet<(Region, u64)>,
+    /// Jobs that were not answered yet, by region.
+    open: HashMap<Region, usize>,
+    kernel: KernelImage,
+    jobs: SyncSender<Job>,
+    answers: Receiver<Answer>,
+}
+
+/// A question to the thread: the functions at some places of a region.
+struct Job {
+    region: Region,
+    /// Where to look, the better one first: the file itself, its debug file. None for the kernel.
+    files: Vec<String>,
+    /// Size of the first.
+    bytes: u64,
+    places: Vec<u64>,
+}
+
+enum Answer {
+    Name(Region, u64, Arc<str>),
+    Image(KernelImage),
+    Done(Region),
+}
+
+impl Names {
+    /// Starts the thread. It begins with the kernel's symbols, which nearly every stack needs.
+    pub fn start() -> anyhow::Result<Names> {
+        let (jobs, queue) = sync_channel::<Job>(MOST_JOBS);
+        let (found, answers) = channel();
+        let seeker = std::thread::Builder::new().name("ebrec-symbols".to_owned());
+        seeker.spawn(move || Seeker { found, cache: VecDeque::new(), cached: 0 }.run(&queue))?;
+        let mut names =
+            Names { names: HashMap::new(), asked: HashSet::new(), open: HashMap::new(), kernel: KernelImage::default(), jobs, answers };
+        names.send(Job { region: Region::Kernel, files: Vec::new(), bytes: 0, places: Vec::new() });
+        Ok(names)
+    }
+
+    fn send(&mut self, job: Job) {
+        *self.open.entry(job.region).or_default() += 1;
+        // Not answered if it can't be sent: its frames are out of time then.
+        let _ = self.jobs.try_send(job);
+    }
+
+    /// Asks for the names of the functions at these places, as far as it wasn't done before.
+    pub fn ask(&mut self, places: impl Iterator<Item = (Region, u64)>, known: &mut Places) {
+        // How often a region is asked for, and where.
+        let mut questions: BTreeMap<Region, (u64, Vec<u64>)> = BTreeMap::new();
+        for (region, at) in places {
+            let (count, fresh) = questions.entry(region).or_default();
+            *count += 1;
+            if self.asked.insert((region, at)) {
+                fresh.push(at);
+            }
+        }
+        let mut jobs = Vec::new();
+        for (region, (count, mut places)) in questions.into_iter().filter(|(_, (_, places))| !places.is_empty()) {
+            places.sort_unstable();
+            match region {
+                Region::Kernel => jobs.push((u64::MAX, Job { region, files: Vec::new(), bytes: 0, places })),
+                Region::File(file) => {
+                    let module = known.module(file);
+                    let bytes = module.and_then(|m| m.file.as_ref()?.metadata().ok()).map_or(0, |metadata| metadata.len());
+                    let files = module.map(files_of).unwrap_or_default();
+                    jobs.push((count * (1 << 32) / (bytes + (64 << 10)), Job { region, files, bytes, places }));
+                }
+                // What a JIT compiler tells changes: it is asked at the end.
+                Region::Jit(_) | Region::Unknown => {}
+            }
+        }
+        // Many frames at little cost come first: by Smith's rule that names most of them in the time there is.
+        jobs.sort_by_key(|(worth, _)| std::cmp::Reverse(*worth));
+        jobs.into_iter().for_each(|(_, job)| self.send(job));
+        while let Ok(answer) = self.answers.try_recv() {
+            self.take(answer);
+        }
+    }
+
+    /// Waits for the answers until the deadline, and reads the perf maps.
+    pub fn finish(&mut self, places: impl Iterator<Item = (Region, u64)>, known: &mut Places, deadline: Instant) {
+        let mut maps = HashMap::new();
+        for (region, at) in places {
+            if let Region::Jit(nth) = region
+                && let Some(name) = maps.entry(nth).or_insert_with(|| known.perf_map(nth)).as_ref().and_then(|map| map.find(at))
+            {
+                self.names.insert((region, at), name.into());
+            }
+        }
+        while self.open.values().any(|&open| open > 0) {
+            match self.answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(answer) => self.take(answer),
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn take(&mut self, answer: Answer) {
+        match answer {
+            Answer::Name(region, at, name) => {
+                self.names.insert((region, at), name);
+            }
+            Answer::Image(image) => self.kernel = image,
+            Answer::Done(region) => {
+                self.open.entry(region).and_modify(|open| *open = open.saturating_sub(1));
+            }
+        }
+    }
+
+    /// Forgets what was asked: the memory is bounded by the stacks that are kept.
+    pub fn forget(&mut self) {
+        self.names.clear();
+        self.asked.clear();
+    }
+
+    /// The frames of a stack, with the names that were found.
+    pub fn frames(&self, stack: &[Place], places: &Places) -> StackFrames {
+        let mut unresolved = None;
+        let mut frames: Vec<Frame> = Vec::with_capacity(stack.len());
+        for (depth, place) in stack.iter().enumerate() {
+            let region = place.region();
+            let name = self.names.get(&place.question(depth));
+            if name.is_none() {
+                let why = match region {
+                    Region::Unknown => UNKNOWN_PLACE,
+                    _ if self.open.get(&region).is_none_or(|&open| open == 0) => NO_SYMBOLS,
+                    _ => OUT_OF_TIME,
+                };
+                unresolved.get_or_insert(why);
+            }
+            frames.push(self.frame(place, name, places));
+        }
+        drop_tracing(&mut frames);
+        StackFrames { frames, unresolved }
+    }
+
+    fn frame(&self, place: &Place, name: Option<&Arc<str>>, places: &Places) -> Frame {
+        let (module, build_id, offset) = match place.region() {
+            Region::Kernel => {
+                let offset = self.kernel.offset(place.address);
+                // Modules and BPF programs lie outside of the image that the build id is of.
+                (Some("[kernel]".into()), offset.and(self.kernel.build_id.clone()), offset)
+            }
+            Region::File(file) => {
+                let module = places.module(file);
+                (module.and_then(|m| m.path.clone()), module.and_then(|m| m.build_id.clone()), place.offset())
+            }
+            Region::Jit(_) | Region::Unknown => (None, None, None),
+        };
+        let function = name.map_or_else(|| stand_in(module.as_deref()), ToString::to_string);
+        Frame { function, address: place.address, module, build_id, offset }
+    }
+}
+
+/// What stands for a function without a name, as perf and BCC write it.
+fn stand_in(module: Option<&str>) -> String {
+    match module.map(|path| path.rsplit('/').next().unwrap_or(path)) {
+        Some(name) if name.starts_with('[') => name.to_owned(),
+        Some(name) => format!("[{name}]"),
+        None => "[unknown]".to_owned(),
+    }
+}
+
+/// A stack that the scheduler's hook took begins with the hook itself: nobody asked for that.
+fn drop_tracing(frames: &mut Vec<Frame>) {
+    const LONGEST: usize = 10;
+    let Some(schedule) = frames.iter().take(LONGEST).position(|frame| frame.function.starts_with("__schedule")) else { return };
+    let is_tracing = |frame: &Frame| {
+        let known = ["bpf_", "__bpf_", "__traceiter_", "trace_", "perf_", "___bpf", "[kernel]"];
+        known.iter().any(|prefix| frame.function.starts_with(prefix))
+    };
+    if frames[..schedule].iter().all(is_tracing) {
+        frames.drain(..schedule);
+    }
+}
+
+/// The files that may name the functions of a module.
+fn files_of(module: &Module) -> Vec<String> {
+    let own = module.file.iter().map(path_of);
+    let debug = module.build_id.iter().filter_map(|id| {
+        let (first, rest) = id.split_at_checked(2)?;
+        let path = format!("/usr/lib/debug/.build-id/{first}/{rest}.debug");
+        Path::new(&path).exists().then_some(path)
+    });
+    own.chain(debug).collect()
+}
+
+/// The thread that asks blazesym.
+struct Seeker {
+    found: Sender<Answer>,
+    /// What was read, the latest last: region, bytes of its file.
+    cache: VecDeque<(Region, u64, Symbolizer)>,
+    cached: u64,
+}
+
+impl Seeker {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            let symbolizer = self.symbolizer(&job);
+            let left = match job.region {
+                Region::Kernel => self.seek_in_kernel(&symbolizer, &job),
+                _ => self.seek_in_files(&symbolizer, &job),
+            };
+            self.keep(&job, symbolizer);
+            if left.is_none() || self.found.send(Answer::Done(job.region)).is_err() {
+                // Nobody waits for the answers any more.
+                return;
+            }
+        }
+    }
+
+    fn symbolizer(&mut self, job: &Job) -> Symbolizer {
+        match self.cache.iter().position(|(region, ..)| *region == job.region).and_then(|nth| self.cache.remove(nth)) {
+            Some((_, bytes, symbolizer)) => {
+                self.cached -= bytes;
+                symbolizer
+            }
+            None => Symbolizer::builder().enable_auto_reload(false).enable_code_info(false).enable_inlined_fns(false).build(),
+        }
+    }
+
+    fn keep(&mut self, job: &Job, symbolizer: Symbolizer) {
+        self.cache.push_back((job.region, job.bytes, symbolizer));
+        self.cached += job.bytes;
+        // Not the kernel's: it has no bytes, and stays.
+        while self.cached > CACHED_BYTES
+            && let Some(nth) = self.cache.iter().position(|(_, bytes, _)| *bytes > 0)
+            && let Some((_, bytes, _)) = self.cache.remove(nth)
+        {
+            self.cached -= bytes;
+        }
+    }
+
+    fn seek_in_kernel(&self, symbolizer: &Symbolizer, job: &Job) -> Option<Vec<u64>> {
+        if job.places.is_empty() {
+            self.found.send(Answer::Image(KernelImage::read())).ok()?;
+        }
+        let kernel = Source::Kernel(Kernel { vmlinux: MaybeDefault::None, debug_syms: false, ..Kernel::default() });
+        // One question more reads the symbols even if there is none yet.
+        let places = if job.places.is_empty() { &[0][..] } else { &job.places };
+        self.seek(symbolizer, job.region, &kernel, Input::AbsAddr(places), places)
+    }
+
+    fn seek_in_files(&self, symbolizer: &Symbolizer, job: &Job) -> Option<Vec<u64>> {
+        let mut left = job.places.clone();
+        for file in &job.files {
+            if left.is_empty() {
+                break;
+            }
+            let source = Source::Elf(Elf { debug_syms: false, ..Elf::new(file) });
+            left = self.seek(symbolizer, job.region, &source, Input::FileOffset(&left), &left)?;
+        }
+        Some(left)
+    }
+
+    /// Tells the names that a source knows; what it doesn't is left. None if nobody waits for the answers any more.
+    fn seek(&self, symbolizer: &Symbolizer, region: Region, source: &Source<'_>, input: Input<&[u64]>, places: &[u64]) -> Option<Vec<u64>> {
+        let Ok(symbols) = symbolizer.symbolize(source, input) else { return Some(places.to_vec()) };
+        let mut left = Vec::new();
+        for (&at, symbol) in places.iter().zip(&symbols) {
+            match symbol {
+                Symbolized::Sym(symbol) => self.found.send(Answer::Name(region, at, symbol.name.as_ref().into())).ok()?,
+                Symbolized::Unknown(_) => left.push(at),
+            }
+        }
+        Some(left)
+    }
+}
+
+/// The kernel's image: where it lies, and which it is.
+#[derive(Debug, Default)]
+struct KernelImage {
+    start: u64,
+    end: u64,
+    build_id: Option<Arc<str>>,
+}
+
+impl KernelImage {
+    fn read() -> KernelImage {
+        let build_id = std::fs::read("/sys/kernel/notes").ok().and_then(|notes| build_id_of_notes(&notes)).map(|id| hex(&id).into());
+        let mut image = KernelImage { build_id, ..KernelImage::default() };
+        let Ok(file) = std::fs::File::open("/proc/kallsyms") else { return image };
+        for line in std::io::BufReader::with_capacity(1 << 16, file).split(b'\n').map_while(Result::ok) {
+            let limit = match line.get(16..) {
+                Some(b" T _text" | b" t _text") => &mut image.start,
+                Some(b" B _end" | b" b _end" | b" D _end" | b" d _end") => &mut image.end,
+                _ => continue,
+            };
+            *limit = std::str::from_utf8(&line[..16]).ok().and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
+        }
+        image
+    }
+
+    /// Offset of an address from the image's begin, if it lies in it.
+    fn offset(&self, address: u64) -> Option<u64> {
+        (self.start != 0 && (self.start..self.end).contains(&address)).then(|| address - self.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(names: &[&str]) -> Vec<Frame> {
+        names.iter().map(|name| Frame { function: (*name).to_owned(), ..Frame::default() }).collect()
+    }
+
+    #[test]
+    fn the_hook_is_not_part_of_the_stack() {
+        let mut stack = frames(&["bpf_prog_1234_x", "bpf_trace_run4", "__traceiter_sched_switch", "__schedule", "schedule"]);
+        drop_tracing(&mut stack);
+        assert_eq!(stack, frames(&["__schedule", "schedule"]));
+        // A sample that hit a program is about that program.
+        let mut stack = frames(&["bpf_prog_1234_x", "bpf_trace_run4", "do_syscall_64"]);
+        drop_tracing(&mut stack);
+        assert_eq!(stack.len(), 3);
+        let mut stack = frames(&["update_curr", "__schedule"]);
+        drop_tracing(&mut stack);
+        assert_eq!(stack.len(), 2);
+    }
+
+    #[test]
+    fn what_has_no_name_is_called_by_its_file() {
+        assert_eq!(stand_in(Some("/usr/lib/libc.so.6")), "[libc.so.6]");
+        assert_eq!(stand_in(Some("[vdso]")), "[vdso]");
+        assert_eq!(stand_in(None), "[unknown]");
+    }
+}

@@ -1,0 +1,176 @@
+//! Samples are as many as the CPU time says, and name the functions in which it was spent; so does off-CPU time.
+
+use ebrec_tests::{Capture, Result, int, list, recorded, require_bpf, text, workload};
+use serde_json::Value;
+use std::io::Write;
+use std::path::Path;
+
+const PROFILE: &[&str] = &["--probes", "profile"];
+/// The functions of the burner, leaf first.
+const BURNERS: [&str; 3] = ["ebrec_burn_leaf", "ebrec_burn_middle", "ebrec_burn_outer"];
+
+/// Samples with their user stacks' frames.
+const SAMPLES: &str = "SELECT s.tid, k.frames, k.locations, k.process_id = s.process_id AS own, k.unresolved
+    FROM cpu_sample s LEFT JOIN stack k ON k.stack_id = s.user_stack_id";
+
+/// Every sample has one tick of the clock behind it. Beside rounding at each migration, ticks are lost where the hypervisor takes
+/// the CPU away for longer than one of them, and CPU time contains what it took: a tenth, and a few.
+fn assert_count(samples: i64, hz: f64, cpu_ns: i64, what: &Value) {
+    let expected = cpu_ns as f64 / 1e9 * hz;
+    let slack = expected / 10.0 + 6.0;
+    assert!((samples as f64 - expected).abs() <= slack, "{samples} samples, not {expected:.0}: {what}");
+}
+
+fn names(frames: &Value) -> Vec<&str> {
+    frames.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// The samples of a process, of which nearly all (others hit the loop around it, or the kernel) are in the named functions.
+fn assert_named(capture: &Capture, pid: &Value, functions: &[&str]) -> Result<Vec<Value>> {
+    let rows = capture.sql(&format!("{SAMPLES} WHERE s.pid = {pid}"))?;
+    let named = rows.iter().filter(|row| names(&row["frames"]).starts_with(functions)).count();
+    assert!(named * 100 >= rows.len() * 95, "{named} of {} samples are in {functions:?}: {:?}", rows.len(), rows.first());
+    assert!(rows.iter().all(|row| row["own"] != false), "a stack of another process");
+    Ok(rows)
+}
+
+#[test]
+fn samples_are_as_many_as_the_cpu_time_and_name_the_function() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let (truth, capture) = recorded(PROFILE, || workload(&["burn", "2", "--ms", "1500"]))?;
+    let rows = assert_named(&capture, &truth["pid"], &BURNERS)?;
+    for thread in list(&truth["threads"])? {
+        let samples = rows.iter().filter(|row| row["tid"] == thread["tid"]).count();
+        assert_count(samples as i64, 99.0, int(&thread["cpu_ns"])?, thread);
+        let comms = capture.sql(&format!("SELECT DISTINCT comm FROM cpu_sample WHERE tid = {}", thread["tid"]))?;
+        assert!(comms.iter().any(|row| row["comm"] == thread["comm"]), "{comms:?}");
+    }
+    // The same frames as places: the program's file, its build id and an offset that lies in it.
+    let program = ebrec_tests::program(ebrec_tests::Program::Workload)?;
+    let size = program.metadata().map_or(0, |metadata| metadata.len()) as i64;
+    let named = rows.iter().filter(|row| names(&row["frames"]).starts_with(&BURNERS));
+    for place in named.flat_map(|row| list(&row["locations"]).unwrap_or_default().iter().take(BURNERS.len())) {
+        assert_eq!(text(&place["module"])?, program.canonicalize().unwrap_or_default().to_string_lossy(), "{place}");
+        assert!(int(&place["offset"])? > 0 && int(&place["offset"])? < size && int(&place["address"])? > 0, "{place}");
+        assert!(text(&place["build_id"])?.len() >= 16, "{place}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_program_is_named_that_was_gone_before_the_end() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    for ms in ["200", "1000"] {
+        let (truth, capture) = recorded(PROFILE, || {
+            let truth = workload(&["burn", "1", "--ms", ms, "--unlinked"])?;
+            assert!(!Path::new(text(&truth["path"])?).exists());
+            Ok(truth)
+        })?;
+        let rows = assert_named(&capture, &truth["burner_pid"], &BURNERS)?;
+        assert_count(rows.len() as i64, 99.0, int(&truth["cpu_ns"])?, &truth);
+        let named = rows.iter().filter(|row| names(&row["frames"]).starts_with(&BURNERS));
+        assert!(named.clone().all(|row| row["locations"][0]["module"] == truth["path"]), "{:?}", named.last());
+    }
+    Ok(())
+}
+
+#[test]
+fn the_rate_is_as_asked() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let (truth, capture) = recorded(&[PROFILE, &["--sample-hz", "997"]].concat(), || workload(&["burn", "1", "--ms", "1000"]))?;
+    let rows = assert_named(&capture, &truth["pid"], &BURNERS)?;
+    assert_count(rows.len() as i64, 997.0, int(&truth["cpu_ns"])?, &truth);
+    // Stacks are told once, however often they are seen.
+    let row = capture.row("SELECT count(*) AS n, count(DISTINCT stack_id) AS ids FROM stack")?;
+    assert_eq!(row["n"], row["ids"]);
+    let missing = "SELECT count(*) FROM cpu_sample s LEFT JOIN stack u ON u.stack_id = s.user_stack_id LEFT JOIN stack k ON k.stack_id = s.kernel_stack_id
+        WHERE s.user_stack_id IS NOT NULL AND u.stack_id IS NULL OR s.kernel_stack_id IS NOT NULL AND k.stack_id IS NULL";
+    assert_eq!(capture.number(missing)?, 0);
+    Ok(())
+}
+
+#[test]
+fn jitted_code_is_named_by_its_perf_map() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    if !cfg!(target_arch = "x86_64") {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: jitted code: the machine code at hand is for x86-64");
+        return Ok(());
+    }
+    let (truth, capture) = recorded(PROFILE, || workload(&["burn", "1", "--ms", "800", "--jit"]))?;
+    assert!(!Path::new(&format!("/tmp/perf-{}.map", truth["pid"])).exists());
+    let rows = assert_named(&capture, &truth["pid"], &["ebrec_jit_loop"])?;
+    let of_jit = rows.iter().filter(|row| names(&row["frames"]).starts_with(&["ebrec_jit_loop"]));
+    assert!(of_jit.clone().all(|row| row["locations"][0]["module"].is_null()), "{:?}", of_jit.last());
+    Ok(())
+}
+
+#[test]
+fn time_in_the_kernel_has_a_kernel_stack() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let (truth, capture) = recorded(PROFILE, || workload(&["burn", "1", "--ms", "1000", "--reads"]))?;
+    let rows = capture.sql(&format!(
+        "SELECT k.frames, k.kind, k.process_id, k.unresolved FROM cpu_sample s LEFT JOIN stack k ON k.stack_id = s.kernel_stack_id WHERE s.pid = {}",
+        truth["pid"]
+    ))?;
+    assert_count(rows.len() as i64, 99.0, int(&truth["cpu_ns"])?, &truth);
+    let of_kernel: Vec<&Value> = rows.iter().filter(|row| row["kind"] == "kernel").collect();
+    // Clearing a MiB takes much longer than the way into the kernel and back.
+    assert!(of_kernel.len() * 100 >= rows.len() * 80, "{} of {}", of_kernel.len(), rows.len());
+    assert!(of_kernel.iter().all(|row| row["process_id"].is_null()));
+    let hidden = std::fs::read_to_string("/proc/kallsyms")
+        .unwrap_or_default()
+        .lines()
+        .next()
+        .is_none_or(|line| line.starts_with("0000000000000000"));
+    if hidden {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: names of kernel functions: /proc/kallsyms hides its addresses");
+        return Ok(());
+    }
+    let reading = of_kernel.iter().filter(|row| names(&row["frames"]).contains(&"vfs_read")).count();
+    assert!(reading * 100 >= of_kernel.len() * 95, "{reading} of {}: {:?}", of_kernel.len(), of_kernel.first());
+    Ok(())
+}
+
+#[test]
+fn blocked_time_adds_up_and_names_the_function() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let (truth, capture) = recorded(&[PROFILE, &["--off-cpu-stacks"]].concat(), || workload(&["nap", "25", "--ms", "20"]))?;
+    let rows = capture.sql(&format!(
+        "SELECT o.duration_ns, o.state, u.frames, k.frames AS kernel FROM off_cpu_sample o
+         JOIN stack u ON u.stack_id = o.user_stack_id JOIN stack k ON k.stack_id = o.kernel_stack_id WHERE o.tid = {}",
+        truth["tid"]
+    ))?;
+    let naps: Vec<&Value> = rows.iter().filter(|row| names(&row["frames"]).starts_with(&["ebrec_nap_leaf", "ebrec_nap_outer"])).collect();
+    assert_eq!(naps.len() as i64, int(&truth["times"])?);
+    let slept: i64 = naps.iter().filter_map(|nap| nap["duration_ns"].as_i64()).sum();
+    // It is off the CPU a little later than it asks, and on it a little before it knows. A busy host makes the first long.
+    assert!(slept <= int(&truth["slept_ns"])? && slept * 10 >= int(&truth["asked_ns"])? * 9, "{slept} {truth}");
+    for nap in naps {
+        assert_eq!(nap["state"], "S");
+        assert!(names(&nap["kernel"]).first().is_none_or(|name| name.starts_with("__schedule") || name.starts_with('[')), "{nap}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_nobody_asked_for_is_off_and_not_empty() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let (_, capture) = recorded(PROFILE, || workload(&["sleep", "0.1"]))?;
+    let hook = capture.row("SELECT status, mechanism, reason FROM probe WHERE probe = 'profile' AND hook = 'off_cpu'")?;
+    assert_eq!((text(&hook["status"])?, text(&hook["reason"])?), ("off", "not asked for (--off-cpu-stacks)"));
+    let ran = ebrec_tests::analyze(capture.path(), &["sql", "SELECT count(*) FROM off_cpu_sample"])?;
+    assert!(!ran.status.success() && ran.stderr.contains("--off-cpu-stacks"), "{}", ran.stderr);
+    let ran = ebrec_tests::analyze(capture.path(), &["sql", "SELECT count(*) FROM stack", "--strict"])?.succeeded()?;
+    assert!(!ran.stderr.contains("off_cpu"), "{}", ran.stderr);
+    Ok(())
+}
+
+#[test]
+fn filters_limit_samples() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let (truth, capture) =
+        recorded(&[PROFILE, &["--off-cpu-stacks", "--comm", "wl-burn-1"]].concat(), || workload(&["burn", "2", "--ms", "400"]))?;
+    let comms = capture.sql("SELECT DISTINCT comm FROM cpu_sample UNION SELECT DISTINCT comm FROM off_cpu_sample")?;
+    assert_eq!(comms.iter().map(|row| &row["comm"]).collect::<Vec<_>>(), ["wl-burn-1"], "{truth}");
+    Ok(())
+}
