@@ -62,8 +62,8 @@ struct {
 	__type(value, struct dns_scratch);
 } dns_scratch SEC(".maps");
 
-/* Reads all of a packet, whatever pieces it is in; tracing programs may call it since 6.11 (8aeaed21befc "bpf: Support
- * __nullable argument suffix" and its series). */
+/* Reads all of a packet, whatever pieces it is in. Tracing programs may call it since about 6.12 ("bpf: Allow bpf_dynptr_from_skb()
+ * for tp_btf"); before, what isn't in the first piece is not read, which is nearly all of TCP. */
 extern int bpf_dynptr_from_skb(struct __sk_buff *skb, __u64 flags, struct bpf_dynptr *ptr) __ksym __weak;
 
 /* A packet as far as its headers tell. */
@@ -263,7 +263,8 @@ static __always_inline int on_sent(struct sk_buff *skb, bool whole)
 	return 0;
 }
 
-/* With the kernel's own way to read packets; where only other types of program may use it (6.4 to 6.10), this is refused. */
+/* With the kernel's own way to read packets; where only other types of program may use it (from 6.4 to about 6.11), this is
+ * refused. */
 SEC("?tp_btf/net_dev_queue")
 int BPF_PROG(dns__sent__tp_btf_1args, struct sk_buff *skb)
 {

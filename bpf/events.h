@@ -567,7 +567,7 @@ _Static_assert(__builtin_offsetof(struct ebrec_dns_lookup, result) == 56, "ebrec
 _Static_assert(__builtin_offsetof(struct ebrec_dns_lookup, function) == 60, "ebrec_dns_lookup.function");
 _Static_assert(sizeof(struct ebrec_dns_lookup) == 64, "ebrec_dns_lookup");
 
-/* A question to a DNS server over UDP or TCP port 53 and its answer, whatever program asked it. `ts` is when it was sent. The same message on its way through several interfaces is one row, and so is one that was sent again. */
+/* A question to a DNS server over UDP or TCP port 53 and its answer, whatever program asked it. `ts` is when it was sent. The same message on its way through several interfaces is one row, and so is one that was sent again. Not seen: encrypted DNS, other ports, and messages that an older kernel keeps in pages of its own (nearly all by TCP). */
 struct ebrec_dns_query {
 	struct ebrec_head head; /* Who sent the question. */
 	struct ebrec_endpoints ends; /* Both ends; the remote one is the server, as the program addressed it. */

@@ -17,7 +17,7 @@ events! {
     /// What was looked up.
     tail names: LookupNames
 
-    /// A question to a DNS server over UDP or TCP port 53 and its answer, whatever program asked it. `ts` is when it was sent. The same message on its way through several interfaces is one row, and so is one that was sent again.
+    /// A question to a DNS server over UDP or TCP port 53 and its answer, whatever program asked it. `ts` is when it was sent. The same message on its way through several interfaces is one row, and so is one that was sent again. Not seen: encrypted DNS, other ports, and messages that an older kernel keeps in pages of its own (nearly all by TCP).
     DnsQuery = "dns_query" {
         /// Who sent the question.
         head: Head,
