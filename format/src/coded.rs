@@ -5,8 +5,8 @@
 //! are kept as codes until the row group is whole, and their pages written here: a dictionary page (PLAIN), and data pages of
 //! codes (RLE_DICTIONARY: <https://parquet.apache.org/docs/file-format/data-pages/encodings/>), through parquet's own page writer.
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, Int32Type, Int64Type};
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Int32Type, Int64Type};
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::column::page::{CompressedPage, Page, PageWriter};
@@ -149,10 +149,15 @@ impl CodedColumn {
                 }
             }
         } else {
-            self.codes.reserve(array.len());
-            for row in 0..array.len() {
-                let code = self.value(array, row)?;
-                self.codes.push(code);
+            let CodedColumn { codes, dictionary, .. } = self;
+            match array.data_type() {
+                DataType::Int32 => codes_of(codes, array.as_primitive::<Int32Type>(), |value| dictionary.integer(value.into(), 4)),
+                DataType::Int64 => codes_of(codes, array.as_primitive::<Int64Type>(), |value| dictionary.integer(value, 8)),
+                DataType::Utf8 => {
+                    let texts = array.as_string::<i32>();
+                    codes.extend(texts.iter().map(|text| text.map_or(NULL, |text| dictionary.text(text))));
+                }
+                other => return Err(unexpected(other)),
             }
         }
         while self.codes.len() >= self.page_rows {
@@ -253,6 +258,15 @@ impl CodedColumn {
             offset_index: Some(offsets.build()),
         };
         Ok((bytes.into(), closed))
+    }
+}
+
+/// Without looking at each row's validity where all are valid, which is nearly always.
+fn codes_of<T: ArrowPrimitiveType>(codes: &mut Vec<u32>, array: &PrimitiveArray<T>, mut code: impl FnMut(T::Native) -> u32) {
+    if array.null_count() == 0 {
+        codes.extend(array.values().iter().map(|&value| code(value)));
+    } else {
+        codes.extend(array.iter().map(|value| value.map_or(NULL, &mut code)));
     }
 }
 
