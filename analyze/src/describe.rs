@@ -57,7 +57,8 @@ pub async fn tables(engine: &Engine) -> Result<RecordBatch> {
         ("rows", numbers(counts)),
         ("bytes", numbers(tables.iter().map(|(name, _)| i64::try_from(bytes(name)).ok().filter(|_| captured(name))).collect())),
         ("lost", numbers(tables.iter().map(|(name, _)| captured(name).then(|| missing(name))).collect())),
-        ("description", text(tables.iter().map(|(_, doc)| *doc))),
+        // The rest is what `describe TABLE` says.
+        ("description", text(tables.iter().map(|(_, doc)| doc.split_inclusive(". ").next().unwrap_or_default().trim()))),
     ])
 }
 
