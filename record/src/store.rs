@@ -30,8 +30,12 @@ const SEGMENT_ROWS: usize = 1 << 20;
 const LATE_ROWS: usize = 1 << 16;
 /// From this size on a segment goes into the pack for good.
 const PACK_BYTES: usize = 1 << 20;
+/// And with so many rows, even if they are small: what is loose is read and written again, at the latest while the user waits.
+const PACK_ROWS: usize = 1 << 16;
 /// So many loose segments of a table are made one.
 const LOOSE_MOST: usize = 32;
+/// Or those with so many rows together.
+const LOOSE_ROWS: usize = 1 << 18;
 /// So many files may wait for the disk; then the encoding waits too.
 const WAITING: usize = 64;
 
@@ -265,12 +269,13 @@ impl Store {
         let file = &mut self.tables[index];
         let seq = file.next;
         file.next += 1;
-        if bytes.len() >= PACK_BYTES {
+        if bytes.len() >= PACK_BYTES || rows >= PACK_ROWS {
             return self.pack(index, seq, seq, &bytes);
         }
         self.write_loose(index, seq, seq, rows, bytes);
         let loose = &self.tables[index].loose;
-        if loose.len() >= LOOSE_MOST && loose.iter().all(|l| l.content.in_place()) {
+        let many = loose.len() >= LOOSE_MOST || loose.iter().map(|l| l.rows).sum::<usize>() >= LOOSE_ROWS;
+        if many && loose.iter().all(|l| l.content.in_place()) {
             self.merge_loose(index)?;
         }
         Ok(())
@@ -338,7 +343,7 @@ impl Store {
         let paths = old.iter().map(|loose| self.loose_path(index, loose.first, loose.last)).collect();
         let rows = old.iter().map(|l| l.rows).sum();
         // Whoever reads in between sees the old ones covered by the new one.
-        if bytes.len() >= PACK_BYTES || rows >= SEGMENT_ROWS / 4 {
+        if bytes.len() >= PACK_BYTES || rows >= LOOSE_ROWS {
             self.pack(index, first, last, &bytes)?;
             self.to_disk(ToDisk::Remove(paths, None));
         } else {

@@ -216,6 +216,14 @@ pub fn builder() -> Builder {
         psi_memory_full_ns: NULL64,
         psi_io_some_ns: NULL64,
         psi_io_full_ns: NULL64,
+        mem_writeback_bytes: 0,
+        disk_read_bytes: 0,
+        disk_written_bytes: 0,
+        major_faults: 0,
+        dirtied_bytes: 0,
+        refaulted_bytes: 0,
+        swapped_in_bytes: 0,
+        swapped_out_bytes: 0,
     };
     Builder::default()
         .rows(&switches[..5_000])
