@@ -84,7 +84,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
     }
     let mut store = Store::create(&output, layout, present, gauge.clone())?;
     let counters = Arc::new(Counters::default());
-    let (work, work_queue) = sync_channel::<Work>(8);
+    let (work, work_queue) = sync_channel::<Work>(4);
     let mut running = Running {
         work: work.clone(),
         gauge: gauge.clone(),
@@ -141,6 +141,12 @@ pub fn record(args: &Record) -> Result<Outcome> {
     let force = forced || signals.wait(Duration::ZERO).is_some_and(|signal| signal != libc::SIGCHLD);
     join(drainer)??;
     join(builder)?;
+    // Naming frames takes memory of its own; what the pipeline has freed shall not stand beside it.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim has no preconditions.
+    unsafe {
+        libc::malloc_trim(0);
+    }
     if let Some(namer) = namer {
         join(namer)?;
     }

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 /// A segment is sealed after this long even if it is small: what a power loss can take.
 const SEGMENT_AGE: Duration = Duration::from_secs(3);
 /// A segment of this many rows is sealed at once.
-const SEGMENT_ROWS: usize = 1 << 20;
+const SEGMENT_ROWS: usize = 1 << 19;
 /// So many rows that came late are sealed at once.
 const LATE_ROWS: usize = 1 << 16;
 /// From this size on a segment goes into the pack for good.

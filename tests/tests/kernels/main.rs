@@ -3,8 +3,10 @@
 //! Needs qemu and minutes, so it runs only with `EBREC_TEST_KERNELS` set: `1` boots the kernels, `again` judges what the last run left
 //! (for work on the comparison). `EBREC_BLESS=1` writes `docs/KERNELS.md`.
 
+mod block;
 mod capture;
 mod files;
+mod page_cache;
 mod peers;
 mod process;
 mod small;
@@ -176,6 +178,12 @@ fn compare(dir: &Path, capture: &Capture, found: &mut Findings) -> Result<()> {
         ("interrupts", small::interrupts),
         ("calls", syscall::calls),
         ("calls_hold", syscall::hold),
+        ("block", block::block),
+        ("block_queued", block::block),
+        ("block_errors", block::block),
+        ("block_null", block::block),
+        ("block_zram", block::block),
+        ("page_cache", page_cache::page_cache),
     ];
     for &(name, compare) in known {
         if dir.join(format!("{name}.json")).exists() {

@@ -7,6 +7,9 @@ JOB=$(pwd)
 NFT=/tools/bin/nft
 PEERS="tcplife tcpconnect tcptracer tcptop"
 TCP="tcp --settle-ms 250"
+# A file system on a disk: the VM's /mnt.
+DISK=/mnt
+[ -d /tools ] || DISK=/tmp
 # ext4 and tmpfs; on a host whatever these are.
 DIRS="/mnt /dev/shm"
 [ -d /tools ] || DIRS="/tmp /dev/shm"
@@ -71,6 +74,25 @@ slow_rtt() {
   /tools/bin/tc qdisc del dev lo root
 }
 
+# On devices with requests (loop, null_blk) and without (zram). The modules are there in the VMs only.
+blocks() {
+  export TMPDIR=$DISK
+  [ ! -d /tools ] || modprobe loop
+  truth block block
+  truth block_errors block-errors
+  [ -d /tools ] || return 0
+  # Not every kernel has the scheduler.
+  if modprobe -q mq-deadline || grep -q mq-deadline /sys/block/vda/queue/scheduler; then
+    truth block_queued block --scheduler mq-deadline
+  fi
+  modprobe null_blk nr_devices=1 gb=1 memory_backed=1 && truth block_null block --device /dev/nullb0
+  # Some can't compress: then it has no size.
+  if modprobe zram num_devices=1 && echo 67108864 2>/dev/null >/sys/block/zram0/disksize; then
+    truth block_zram block --device /dev/zram0
+  fi
+  return 0
+}
+
 attached() {
   for pid in $peers; do
     # shellcheck disable=SC2010 # the names are numbers, the targets are wanted
@@ -116,6 +138,9 @@ truth resets tcp-resets 2
 truth rtt tcp-rtt 3
 slow_rtt
 truth interrupts interrupts 1
+blocks
+truth page_cache page-cache
+unset TMPDIR
 echo send 7000 >&3
 until_true says "done send 7000" "$OUT/hold.said"
 sleep 1.5 # the interval of tcptop
@@ -129,18 +154,27 @@ exec 3>&-
 until_true says "done quit" "$OUT/hold.said"
 
 # The other ways to attach.
-start sys_exit --probes process,tcp --mechanism sys_exit
+start sys_exit --probes process,tcp,page_cache --mechanism sys_exit
 truth exec exec --codes 2
 truth tcp $TCP
+export TMPDIR=$DISK
+truth page_cache page-cache
+unset TMPDIR
 stop
-start kprobe --probes tcp --mechanism kprobe
+start kprobe --probes tcp,page_cache --mechanism kprobe
 truth tcp $TCP
+export TMPDIR=$DISK
+truth page_cache page-cache
+unset TMPDIR
 stop
 start fexit --probes process,tcp --mechanism fexit
 truth exec exec --codes 2
 truth tcp $TCP
 stop
-start fentry --probes tcp,oom --mechanism fentry
+start fentry --probes tcp,oom,page_cache --mechanism fentry
+export TMPDIR=$DISK
+truth page_cache page-cache
+unset TMPDIR
 truth resets tcp-resets 2
 truth oom oom
 stop
