@@ -34,7 +34,7 @@ fn keep_memory() {
     // SAFETY: mallopt has no preconditions; it is called before any thread is started.
     #[cfg(target_env = "gnu")]
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 20);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 16 << 20);
         // Memory freed by one thread of the pipeline was allocated by another: separate arenas only hoard it.
         libc::mallopt(libc::M_ARENA_MAX, 2);
