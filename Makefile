@@ -50,7 +50,7 @@ test: deps test-deps rust check-format recorder workload $(VENV)/.done
 
 check-format:
 	$(CARGO) fmt --all --check
-	clang-format --dry-run -Werror bpf/*.bpf.c bpf/ebrec.h bpf/core_fixes.h bpf/kernel.h bpf/syscalls.h bpf/tcp.h bpf/files.h
+	clang-format --dry-run -Werror bpf/*.bpf.c $(filter-out bpf/events.h,$(wildcard bpf/*.h))
 
 test-kernels: rust recorder workload
 	$(SUDO) tests/vm/install.sh

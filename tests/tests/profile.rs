@@ -69,7 +69,7 @@ fn a_program_is_named_that_was_gone_before_the_end() -> Result<()> {
         let rows = assert_named(&capture, &truth["burner_pid"], &BURNERS)?;
         assert_count(rows.len() as i64, 99.0, int(&truth["cpu_ns"])?, &truth);
         let named = rows.iter().filter(|row| names(&row["frames"]).starts_with(&BURNERS));
-        assert!(named.clone().all(|row| row["locations"][0]["module"] == truth["path"]), "{:?}", named.last());
+        assert!(named.clone().all(|row| row["locations"][0]["module"] == truth["path"]), "{:?}", named.clone().next_back());
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ fn jitted_code_is_named_by_its_perf_map() -> Result<()> {
     assert!(!Path::new(&format!("/tmp/perf-{}.map", truth["pid"])).exists());
     let rows = assert_named(&capture, &truth["pid"], &["ebrec_jit_loop"])?;
     let of_jit = rows.iter().filter(|row| names(&row["frames"]).starts_with(&["ebrec_jit_loop"]));
-    assert!(of_jit.clone().all(|row| row["locations"][0]["module"].is_null()), "{:?}", of_jit.last());
+    assert!(of_jit.clone().all(|row| row["locations"][0]["module"].is_null()), "{:?}", of_jit.clone().next_back());
     Ok(())
 }
 
