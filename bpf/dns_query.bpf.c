@@ -139,7 +139,7 @@ static __always_inline bool parse_packet(struct dns_packet *packet, const void *
  * pieces they are; else only those in the first piece, or the first page behind it. */
 static __always_inline __u32 read_packet(void *to, __u32 max, struct sk_buff *skb, __u32 at, __u32 wanted, bool whole)
 {
-	__u64 len = wanted; /* in 64 bits, because the verifier of 5.10 forgets the bounds of 32 */
+	__u64 len = wanted; /* in 64 bits, whose bounds all kernels keep track of */
 	__u32 linear;
 
 	if (at >= skb->len)
@@ -148,8 +148,10 @@ static __always_inline __u32 read_packet(void *to, __u32 max, struct sk_buff *sk
 		len = skb->len - at;
 	if (len > max)
 		len = max;
+	/* Not together with a test for 0: clang makes one comparison of the two, of another value, from which older kernels don't
+	 * learn this one's bounds. */
 	barrier_var(len);
-	if (len > max || !len)
+	if (len > max)
 		return 0;
 	linear = skb->len - skb->data_len;
 	if (at + len <= linear)
@@ -165,7 +167,7 @@ static __always_inline __u32 read_packet(void *to, __u32 max, struct sk_buff *sk
 		return 0;
 	len = linear - at;
 	barrier_var(len);
-	if (len > max || !len)
+	if (len > max)
 		return 0;
 	return bpf_probe_read_kernel(to, len, (void *)skb->data + at) ? 0 : len;
 }
