@@ -22,8 +22,9 @@ const MOST_SPACES: usize = 4096;
 const MOST_MAPPINGS: usize = 16 * 1024;
 /// Looks at /proc/PID/maps per second, of all processes.
 const LOOKS_PER_SECOND: u32 = 500;
-/// How long a process that was looked at is left alone.
-const NEXT_LOOK: Duration = Duration::from_secs(1);
+/// How long a process is left alone after the first look: a young one still maps what it will run. Each look doubles it, up to this.
+const NEXT_LOOK: Duration = Duration::from_millis(20);
+const LONGEST_REST: Duration = Duration::from_secs(1);
 /// Processes with code in anonymous memory whose perf maps are sought at the end.
 const MOST_PERF_MAPS: usize = 256;
 /// Files that are known, and of these, files that are kept open.
@@ -96,6 +97,8 @@ struct Mapping {
 struct Space {
     mappings: Vec<Mapping>,
     looked: Option<Instant>,
+    /// Until the next look.
+    rest: Duration,
     perf_map: Option<u32>,
 }
 
@@ -176,9 +179,9 @@ impl Places {
     }
 
     fn may_look(&self, key: SpaceKey) -> bool {
-        let looked = self.spaces.get(&key).and_then(|space| space.looked);
+        let looked = self.spaces.get(&key).and_then(|space| Some((space.looked?, space.rest)));
         let tired = self.looks.0.is_some_and(|since| since.elapsed() < Duration::from_secs(1)) && self.looks.1 >= LOOKS_PER_SECOND;
-        !tired && looked.is_none_or(|looked| looked.elapsed() >= NEXT_LOOK)
+        !tired && looked.is_none_or(|(looked, rest)| looked.elapsed() >= rest)
     }
 
     /// The file with a build id, which may be one of which nothing more is known yet.
@@ -217,6 +220,7 @@ impl Places {
         }
         let mut space = self.spaces.remove(&key).unwrap_or_default();
         space.looked = Some(now);
+        space.rest = (space.rest * 2).clamp(NEXT_LOOK, LONGEST_REST);
         let (pid, start, _) = key;
         if is_alive(pid, start)
             && let Ok(maps) = std::fs::read(format!("/proc/{pid}/maps"))
