@@ -30,7 +30,7 @@ modules! {
     probe dns: true, "names looked up: resolver calls of every C library in use, DNS messages on port 53 whoever sent them", "a few µs per lookup and per question, some ns per packet";
     probe syscall: false, "system calls with result and latency: every one, or those that --syscalls names", "0.2 µs per call";
     probe page_cache: true, "page cache: pages that reads looked up and missed, readahead, pages dirtied, by process and 100 ms", "0.2 to 0.4 µs per read of a file, page added or dirtied";
-    probe profile: true, "CPU samples (99 Hz) with kernel and user stacks; with --off-cpu-stacks also where tasks block, and how long", "3 to 10 µs per sample, and as much per time that a task blocks with --off-cpu-stacks";
+    probe profile: true, "CPU samples (99 Hz) with kernel and user stacks; with --off-cpu-stacks also where tasks block, and how long", "15 µs per sample, 2 µs per time that a task blocks with --off-cpu-stacks";
     recorder paths;
     recorder host;
     recorder session;
