@@ -10,11 +10,11 @@
  * belong together; a part whose target the kernel lacks is left out, unless it is the first. The mechanisms:
  * tp_btf, fexit, fentry, kprobe, sys_exit (a handler that is called at the end of some system calls, see syscalls.h; it costs all
  * calls of the host something, so it comes last), perf_event (perf's cpu-clock on each CPU,
- * --sample-hz times a second), uprobe (PART is a function of C libraries, or `return` for the return of each of
- * them; the recorder finds the libraries while it records), uprobe_multi (the same with two programs, PART is `entry` or `return`),
- * and
- * iter_before, iter_start, iter_second, iter_stop, iter_end: iterators that are run once before anything is attached, when all is
- * attached, every second, before all is detached, and after; what they print, but for iter_stop, are records like any other.
+ * --sample-hz times a second, or each time the software event that PART names), uprobe (PART is a function of C libraries, or
+ * `return` for the return of each of them; the recorder finds the libraries while it records), uprobe_multi (the same with two
+ * programs, PART is `entry` or `return`), and iter_before, iter_start, iter_second, iter_stop, iter_end: iterators that are run
+ * once before anything is attached, when all is attached, every second, before all is detached, and after; what they print, but for
+ * iter_stop, are records like any other.
  */
 #ifndef EBREC_H
 #define EBREC_H

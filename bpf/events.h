@@ -71,18 +71,19 @@ enum ebrec_table {
 	EBREC_OOM_KILL = 18,
 	EBREC_HARDIRQ = 19,
 	EBREC_SOFTIRQ = 20,
-	EBREC_BLOCK_IO = 21,
-	EBREC_FILE_OPEN = 22,
-	EBREC_FILE_IO = 23,
-	EBREC_DNS_LOOKUP = 24,
-	EBREC_DNS_QUERY = 25,
-	EBREC_SYSCALL = 26,
-	EBREC_PAGE_CACHE = 27,
-	EBREC_CPU_SAMPLE = 28,
-	EBREC_OFF_CPU_SAMPLE = 29,
-	EBREC_STACK = 30,
-	EBREC_FILE_PATH = 31,
-	EBREC_TABLES = 41,
+	EBREC_MAJOR_FAULT = 21,
+	EBREC_BLOCK_IO = 22,
+	EBREC_FILE_OPEN = 23,
+	EBREC_FILE_IO = 24,
+	EBREC_DNS_LOOKUP = 25,
+	EBREC_DNS_QUERY = 26,
+	EBREC_SYSCALL = 27,
+	EBREC_PAGE_CACHE = 28,
+	EBREC_CPU_SAMPLE = 29,
+	EBREC_OFF_CPU_SAMPLE = 30,
+	EBREC_STACK = 31,
+	EBREC_FILE_PATH = 32,
+	EBREC_TABLES = 42,
 };
 
 _Static_assert(__builtin_offsetof(struct ebrec_task, start) == 0, "ebrec_task.start");
@@ -480,6 +481,17 @@ _Static_assert(__builtin_offsetof(struct ebrec_softirq, at_least_ns) == 80, "ebr
 _Static_assert(__builtin_offsetof(struct ebrec_softirq, vector) == 88, "ebrec_softirq.vector");
 _Static_assert(__builtin_offsetof(struct ebrec_softirq, pad) == 92, "ebrec_softirq.pad");
 _Static_assert(sizeof(struct ebrec_softirq) == 96, "ebrec_softirq");
+
+/* A major page fault: the page had to be read, from a file or from swap, while the task waited. As many as `ru_majflt` of getrusage(2) counts. `ts` is when it was over. */
+struct ebrec_major_fault {
+	struct ebrec_head head; /* The task that touched the page. */
+	__u64 address; /* What it touched. */
+	__u64 ip; /* The instruction; of the kernel, if it touched the page on behalf of the task. */
+};
+_Static_assert(__builtin_offsetof(struct ebrec_major_fault, head) == 0, "ebrec_major_fault.head");
+_Static_assert(__builtin_offsetof(struct ebrec_major_fault, address) == 48, "ebrec_major_fault.address");
+_Static_assert(__builtin_offsetof(struct ebrec_major_fault, ip) == 56, "ebrec_major_fault.ip");
+_Static_assert(sizeof(struct ebrec_major_fault) == 64, "ebrec_major_fault");
 
 /* A request that a block device has completed, after merging and splitting: what iostat counts. Of devices without requests (dm, md, zram, brd: those that pass on or handle what they get at once), a bio, as it was submitted. A disk's rows are all of one `layer`, so nothing counts twice on a disk; but what goes through a stack of disks (dm over sda, loop over vda) is I/O of each of them. Flushes: a flush is a row of its own (`op` flush); the request that it was made for is a row only if it has data. A request that was issued before the window has neither task nor times; one that is not over at its end has neither `latency_ns` nor `error`. */
 struct ebrec_block_io {

@@ -250,7 +250,7 @@ fn watch_libraries(object: &Object, chosen: &[Program]) -> Result<Option<Watcher
 
 fn attach(program: &Program, prog: &ProgramMut<'_>, settings: &Settings) -> Result<Vec<Link>, String> {
     match program.mechanism.as_str() {
-        "perf_event" => perf_event::attach(prog, settings.sample_hz),
+        "perf_event" => perf_event::attach(prog, program.part.as_deref(), settings.sample_hz),
         _ => Ok(vec![prog.attach().map_err(|error| attach_reason(program, &error))?]),
     }
 }

@@ -1,4 +1,4 @@
-//! Attaching the sampler: a perf event on each CPU that is online.
+//! Attaching to perf's software events: one on each CPU that is online.
 
 use libbpf_rs::{Link, ProgramMut};
 use std::io;
@@ -6,41 +6,80 @@ use std::io;
 /// include/uapi/linux/perf_event.h
 const PERF_FLAG_FD_CLOEXEC: u64 = 8;
 
-/// Attaches `prog` to perf's cpu-clock on every CPU that is online, `hz` times a second. CPUs that come online later are not sampled.
-pub fn attach(prog: &ProgramMut<'_>, hz: u32) -> Result<Vec<Link>, String> {
+/// A software event (`enum perf_sw_ids` of include/uapi/linux/perf_event.h), and when its program runs.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    /// PERF_COUNT_SW_CPU_CLOCK, so often a second.
+    CpuClock { hz: u32 },
+    /// PERF_COUNT_SW_PAGE_FAULTS_MAJ, each.
+    MajorFaults,
+}
+
+impl Event {
+    /// What a program's PART names; the sampler names none.
+    fn of(part: Option<&str>, hz: u32) -> Result<Event, String> {
+        match part {
+            None => Ok(Event::CpuClock { hz }),
+            Some("major_faults") => Ok(Event::MajorFaults),
+            Some(other) => Err(format!("perf has no event {other}")),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Event::CpuClock { .. } => "cpu-clock",
+            Event::MajorFaults => "major-faults",
+        }
+    }
+}
+
+/// Attaches `prog` to the event that its `part` names on every CPU that is online; the clock ticks `hz` times a second. CPUs that
+/// come online later are left out.
+pub fn attach(prog: &ProgramMut<'_>, part: Option<&str>, hz: u32) -> Result<Vec<Link>, String> {
+    let event = Event::of(part, hz)?;
+    let name = event.name();
     let mut links = Vec::new();
     let mut failed = None;
     for cpu in online()? {
-        match cpu_clock(cpu, hz) {
+        match open(event, cpu) {
             Ok(fd) => match prog.attach_perf_event(fd) {
                 // The link owns the descriptor.
                 Ok(link) => links.push(link),
                 Err(error) => {
                     // SAFETY: libbpf doesn't take the descriptor if it fails, so it is ours alone.
                     unsafe { libc::close(fd) };
-                    return Err(format!("perf's cpu-clock takes no program: {error}"));
+                    return Err(format!("perf's {name} takes no program: {error}"));
                 }
             },
             // It went offline since the list was read.
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => failed = Some(error),
-            Err(error) => return Err(format!("the kernel refuses perf's cpu-clock on CPU {cpu}: {error}")),
+            Err(error) => return Err(format!("the kernel refuses perf's {name} on CPU {cpu}: {error}")),
         }
     }
     match failed {
-        Some(error) if links.is_empty() => Err(format!("the kernel refuses perf's cpu-clock: {error}")),
+        Some(error) if links.is_empty() => Err(format!("the kernel refuses perf's {name}: {error}")),
         _ => Ok(links),
     }
 }
 
-/// A cpu-clock event of one CPU, whatever task it runs.
-fn cpu_clock(cpu: u32, hz: u32) -> io::Result<i32> {
-    // PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK (include/uapi/linux/perf_event.h)
-    let mut attr = libbpf_sys::perf_event_attr { type_: 1, config: 0, ..Default::default() };
+/// An event of one CPU, whatever task it runs.
+fn open(event: Event, cpu: u32) -> io::Result<i32> {
+    // PERF_TYPE_SOFTWARE
+    let mut attr = libbpf_sys::perf_event_attr { type_: 1, ..Default::default() };
     attr.size = size_of::<libbpf_sys::perf_event_attr>() as u32;
-    attr.__bindgen_anon_1.sample_freq = u64::from(hz);
-    // For a clock the kernel makes a fixed period of the frequency (perf_swevent_init_hrtimer).
-    attr.set_freq(1);
-    attr.set_exclude_idle(1);
+    match event {
+        Event::CpuClock { hz } => {
+            attr.config = 0;
+            attr.__bindgen_anon_1.sample_freq = u64::from(hz);
+            // For a clock the kernel makes a fixed period of the frequency (perf_swevent_init_hrtimer).
+            attr.set_freq(1);
+            attr.set_exclude_idle(1);
+        }
+        Event::MajorFaults => {
+            attr.config = 6;
+            attr.__bindgen_anon_1.sample_period = 1;
+        }
+    }
     // SAFETY: the attribute is a live, initialised struct of the size that it states; the other arguments are numbers.
     let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC) };
     if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(fd as i32) }

@@ -98,6 +98,8 @@ number_kinds! {
     Ret: i32, "__s32" => Int32Type, unit None, Dictionary, |_| false;
     /// What a call returned, in 64 bits: negative is `-errno`, an address is one above. Null: it didn't return.
     Ret64: i64, "__s64" => Int64Type, unit None, Dictionary, |v| v == i64::MIN;
+    /// An address in memory; those of the kernel are negative.
+    Address: u64, "__u64" => Int64Type, unit None, Plain, |v| v == NULL64;
     /// oom_score_adj, -1000 to 1000. Null: unknown.
     OomScore: i32, "__s32" => Int32Type, unit None, Dictionary, |v| v == i32::MIN;
     /// File descriptor. Null: none.

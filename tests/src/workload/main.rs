@@ -12,6 +12,7 @@ mod calls;
 mod child;
 mod dns;
 mod exec;
+mod faults;
 mod files;
 mod hold;
 mod interrupts;
@@ -53,6 +54,7 @@ ebrec-workload: known activity, and its ground truth as JSON on stdout
   oom                                             a process that needs more memory than its cgroup may have (root)
   interrupts [SECONDS]                            traffic over loopback, and the kernel's counts of interrupts around it
   dns [--slow-ms N] [--repeat N] [--run SCRIPT]   DNS queries to a resolver of its own, in its own namespaces (root)
+  major-faults [N] [--dir DIR]                    N pages of a file on a disk, touched one by one
   pingpong [N] [--cpu C]                          two processes on one CPU, N round trips over two pipes
   pid-reuse [--times N] [--gap-ms N]              processes that have the same pid one after the other (root)
   block [--device PATH] [--scheduler NAME] [--repeat N]
@@ -87,6 +89,7 @@ const COMMANDS: &[Entry] = &[
     ("oom", 0, &[], &[], oom::run),
     ("interrupts", 1, &[], &[], interrupts::run),
     ("dns", 0, &["slow-ms", "repeat", "run"], &[], dns::run),
+    ("major-faults", 1, &["dir"], &[], faults::run),
     ("pingpong", 1, &["cpu"], &[], pingpong::run),
     ("pid-reuse", 0, &["times", "gap-ms"], &[], reuse::run),
     ("block", 0, &["device", "scheduler", "repeat"], &[], block::run),

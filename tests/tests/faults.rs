@@ -1,0 +1,22 @@
+//! Major page faults in a capture are those that the kernel counts for the task: the table `major_fault`.
+
+use ebrec_tests::{Result, int, recorded, require_bpf, target_dir, workload};
+
+#[test]
+fn every_major_fault_is_a_row_with_its_address() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    // Where the tests are built there is a disk.
+    let dir = target_dir().to_string_lossy().into_owned();
+    let (truth, capture) = recorded(&["--probes", "fault"], || workload(&["major-faults", "200", "--dir", &dir]))?;
+    let (first, step, pages) = (int(&truth["address"])?, int(&truth["page_bytes"])?, int(&truth["pages"])?);
+    let rows = capture.sql(&format!(
+        "SELECT address, ip FROM major_fault WHERE tid = {} AND address BETWEEN {first} AND {} ORDER BY ts",
+        truth["tid"],
+        first + pages * step - 1
+    ))?;
+    let addresses: Vec<i64> = rows.iter().map(|row| int(&row["address"])).collect::<Result<_>>()?;
+    assert_eq!(addresses, (0..pages).map(|page| first + page * step).collect::<Vec<_>>());
+    // One instruction read them all.
+    assert!(rows.iter().all(|row| row["ip"] == rows[0]["ip"] && row["ip"].as_i64() > Some(0)), "{:?}", rows[0]);
+    Ok(())
+}
