@@ -387,8 +387,10 @@ fn a_full_disk_keeps_what_was_sealed() -> Result<()> {
     let Some(_bpf) = require_bpf()? else { return Ok(()) };
     let small = Small::new("8M")?;
     let file = small.dir.path().join("a.ebrec");
-    let recorder = Recorder::start(&["-o", &file.to_string_lossy(), "-d", "40s"])?;
+    let recorder = Recorder::start(&["-o", &file.to_string_lossy(), "-d", "60s"])?;
     let truth = workload(&["threads", "7"])?;
+    // A quiet table's rows are on the disk after five seconds: two until they are a batch, three until the segment is sealed.
+    std::thread::sleep(Duration::from_secs(7));
     wait_until("the disk is full", Duration::from_secs(40), || {
         workload(&["pingpong", "20000"])?;
         Ok(recorder.stderr().contains("ended early"))
