@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
 /// A batch of a busy table has this many rows.
-const BATCH_ROWS: usize = 16 * 1024;
+const BATCH_ROWS: usize = 8 * 1024;
 /// Rows of a quiet table wait at most this long; long enough for a connection to be accepted, so that its first rows
 /// find their owner.
 const BATCH_AGE: Duration = Duration::from_secs(2);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// A pass holds at most about this much of all rings, so that memory stays bounded when the pipeline is slower than the host:
 /// up to five passes are on their way at a time.
-const PASS_BYTES: usize = 4 << 20;
+const PASS_BYTES: usize = 2 << 20;
 /// But of one ring at least this much, which is more than its largest record.
 const LEAST_BYTES: usize = 128 << 10;
 /// How long a record may be on its way from its time stamp to the ring: an interrupt or a preempted hypervisor in between.

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use arrow::array::{AsArray, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::compute::{cast, take_record_batch};
 use arrow::datatypes::TimestampNanosecondType;
 use arrow::record_batch::RecordBatch;
 use ebrec_format::capture::{LOOSE, PACK};
@@ -226,8 +226,7 @@ impl Store {
             let late = instants(&batch).partition_point(|&ts| ts < open.last_ts);
             if late > 0 {
                 open.late_rows += late;
-                // A copy: a slice would keep the whole batch.
-                open.late.push(take_record_batch(&batch, &UInt32Array::from_iter_values(0..late as u32))?);
+                open.late.push(copy(file.table, &batch.slice(0, late))?);
                 batch = batch.slice(late, batch.num_rows() - late);
             }
             open.last_ts = instants(&batch).last().copied().unwrap_or(open.last_ts);
@@ -477,6 +476,19 @@ impl Store {
 /// The `ts` of a batch's rows.
 fn instants(batch: &RecordBatch) -> &[i64] {
     batch.column(0).as_primitive_opt::<TimestampNanosecondType>().map_or(&[], |ts| ts.values())
+}
+
+/// Rows without what they are a part of: a slice would keep its whole batch, and a dictionary all the values that the batch had.
+fn copy(table: &Table, batch: &RecordBatch) -> Result<RecordBatch> {
+    let all = UInt32Array::from_iter_values(0..batch.num_rows() as u32);
+    let schema = table.schema();
+    let columns = take_record_batch(batch, &all)?
+        .columns()
+        .iter()
+        .zip(schema.fields())
+        .map(|(c, f)| cast(c, f.data_type()))
+        .collect::<Result<_, _>>()?;
+    Ok(RecordBatch::try_new(schema, columns)?)
 }
 
 fn is_sorted(batch: &RecordBatch) -> bool {

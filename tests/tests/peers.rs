@@ -31,6 +31,11 @@ impl Tool {
             return Ok(None);
         };
         let mut command = Command::new(&path);
+        // The tools find tracepoints there; ebrec doesn't need it. Where it isn't mounted, it is for this process alone.
+        if std::fs::read_dir("/sys/kernel/tracing").is_ok_and(|mut dir| dir.next().is_none()) {
+            command = Command::new("unshare");
+            command.args(["-m", "sh", "-c", "mount -t tracefs nodev /sys/kernel/tracing && exec \"$0\" \"$@\"", &path]);
+        }
         let mut child = command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context(path)?;
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let into = Arc::clone(&lines);
