@@ -16,7 +16,9 @@ fn every_major_fault_is_a_row_with_its_address() -> Result<()> {
     ))?;
     let addresses: Vec<i64> = rows.iter().map(|row| int(&row["address"])).collect::<Result<_>>()?;
     assert_eq!(addresses, (0..pages).map(|page| first + page * step).collect::<Vec<_>>());
-    // One instruction read them all.
-    assert!(rows.iter().all(|row| row["ip"] == rows[0]["ip"] && row["ip"].as_i64() > Some(0)), "{:?}", rows[0]);
+    // One loop read them all, unrolled perhaps.
+    let instructions: Vec<i64> = rows.iter().map(|row| int(&row["ip"])).collect::<Result<_>>()?;
+    let (low, high) = (instructions.iter().min(), instructions.iter().max());
+    assert!(low.zip(high).is_some_and(|(low, high)| *low > 0 && high - low < 1024), "{low:?} to {high:?}");
     Ok(())
 }
