@@ -155,7 +155,8 @@ fn blocked_time_adds_up_and_names_the_function() -> Result<()> {
 #[test]
 fn what_nobody_asked_for_is_off_and_not_empty() -> Result<()> {
     let Some(_bpf) = require_bpf()? else { return Ok(()) };
-    let (_, capture) = recorded(PROFILE, || workload(&["sleep", "0.1"]))?;
+    // On an idle host nothing is sampled, and a capture without a row ends with exit code 1.
+    let (_, capture) = recorded(PROFILE, || workload(&["burn", "1", "--ms", "300"]))?;
     let hook = capture.row("SELECT status, mechanism, reason FROM probe WHERE probe = 'profile' AND hook = 'off_cpu'")?;
     assert_eq!((text(&hook["status"])?, text(&hook["reason"])?), ("off", "not asked for (--off-cpu-stacks)"));
     let ran = ebrec_tests::analyze(capture.path(), &["sql", "SELECT count(*) FROM off_cpu_sample"])?;
