@@ -7,8 +7,7 @@
 -- needs: tcp_send, tcp_recv, tcp_connection
 -- uses: tcp_connect, tcp_accept, tcp_socket, system_sample
 -- whole: tcp_connection, tcp_connect, tcp_accept, tcp_socket, system_sample
--- param: interval seconds pos : Seconds of each block; without, one block for the whole window.
--- param: count int pos : How many intervals to print.
+-- interval: Seconds of each block; without, one block for the whole window.
 -- param: ipv4 flag -4 --ipv4 : Only IPv4.
 -- param: ipv6 flag -6 --ipv6 : Only IPv6.
 -- param: sort choice(all|sent|received) = all -s --sort : What the first row has most of.
@@ -34,7 +33,7 @@
 -- column: rx_bytes AS "RX_KB" kb>6 : Payload bytes received.
 -- column: tx_bytes AS "TX_KB" kb>6 : Payload bytes sent.
 -- title: {interval_end} loadavg: {load1} {load5} {load15} {running}/{tasks}\n unless nosummary
--- render: rows by interval_end
+-- blocks: interval_end
 -- example: tcptop : The busiest connections of the whole window.
 -- example: tcptop 5 : Of each five seconds.
 -- example: tcptop -r 3 -s sent 1 10 : The three that sent most, in each of the first ten seconds.
@@ -44,8 +43,7 @@ WITH calls AS (
     SELECT ts, conn_id, pid, comm, 0 AS tx, bytes AS rx FROM tcp_recv
 ), traffic AS (
     SELECT
-        CASE WHEN $interval IS NULL THEN 0
-            ELSE greatest(CAST(floor(date_part('epoch', CAST(ts AS TIMESTAMPTZ) - CAST($window_start AS TIMESTAMPTZ)) / $interval) AS BIGINT), 0) END AS nth,
+        @nth(ts) AS nth,
         conn_id, pid, comm, sum(tx) AS tx, sum(rx) AS rx
     FROM calls
     GROUP BY 1, 2, 3, 4
@@ -72,14 +70,12 @@ WITH calls AS (
     SELECT nth, load1, load5, load15, running, tasks, row_number() OVER (PARTITION BY nth ORDER BY ts DESC) AS age
     FROM (
         SELECT ts, load1, load5, load15, running, tasks,
-            CASE WHEN $interval IS NULL THEN 0
-                ELSE greatest(CAST(floor(date_part('epoch', CAST(ts AS TIMESTAMPTZ) - CAST($window_start AS TIMESTAMPTZ)) / $interval) AS BIGINT), 0) END AS nth
+            @nth(ts) AS nth
         FROM system_sample WHERE CAST(ts AS TIMESTAMPTZ) < CAST($window_end AS TIMESTAMPTZ)
     ) AS samples
 )
 SELECT
-    CASE WHEN $interval IS NULL THEN $window_end
-        ELSE to_timestamp(date_part('epoch', $window_start) + (r.nth + 1) * $interval) END AS interval_end,
+    @interval_end(r.nth) AS interval_end,
     load1, load5, load15, running, tasks,
     ip_version, pid, comm, laddr, lport, raddr, rport, rx AS rx_bytes, tx AS tx_bytes
 FROM ranked AS r LEFT JOIN load AS l ON r.nth = l.nth AND l.age = 1

@@ -76,8 +76,9 @@ pub async fn report(engine: &Engine, query: &Query, values: &Values, settings: &
     if let Some(table) = query.needs.iter().find(|table| !engine.tables().is_captured(table)) {
         return Err(engine.tables().missing(table));
     }
+    let query = &query.prepare(values)?;
     engine.tables().begin(&query.whole, &query.uses);
-    let frame = engine.query(query.sql, bindings(engine, values)).await?;
+    let frame = engine.query(&query.sql, bindings(engine, values)).await?;
     let tables = engine.tables().touched();
     let (sink, limit) = if settings.format == Format::Table {
         let limit = limit(settings).filter(|_| query.render == Render::Rows);

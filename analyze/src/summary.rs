@@ -45,7 +45,7 @@ async fn part(engine: &Engine, query: &Query) -> Result<Result<Vec<RecordBatch>>
         return Ok(Err(engine.tables().missing(table)));
     }
     engine.tables().begin(&query.whole, &query.uses);
-    Ok(Ok(engine.query(query.sql, bindings(engine, &params::defaults(query)?)).await?.collect().await?))
+    Ok(Ok(engine.query(&query.sql, bindings(engine, &params::defaults(query)?)).await?.collect().await?))
 }
 
 type Parts<'a> = Vec<(&'a Query, Result<Vec<RecordBatch>>)>;

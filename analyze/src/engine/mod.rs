@@ -7,6 +7,7 @@
 
 pub mod catalog;
 pub mod filter;
+pub mod functions;
 pub mod store;
 pub mod table;
 
@@ -120,7 +121,9 @@ fn session(memory: usize, url: &ObjectStoreUrl, store: Arc<CaptureStore>) -> Res
     // DataFusion brings a store for local files; a query that names a path must find nothing there.
     runtime.deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref())?;
     runtime.register_object_store(url.as_ref(), store);
-    Ok(SessionContext::new_with_config_rt(config(memory), runtime))
+    let context = SessionContext::new_with_config_rt(config(memory), runtime);
+    functions::register(&context);
+    Ok(context)
 }
 
 fn config(memory: usize) -> SessionConfig {

@@ -2,10 +2,11 @@
 
 use super::cells::{Cells, Origins, show};
 use super::hist::{self, Bucket};
-use super::text::pad;
+use super::text::{pad, thousands};
 use super::{Destination, Settings};
 use crate::error::Result;
 use crate::query::params::Values;
+use crate::query::histogram::with_unit;
 use crate::query::{Column, Condition, Query, Render, Show};
 use datafusion::common::ScalarValue;
 use std::io::Write;
@@ -25,6 +26,8 @@ pub struct Report<'a> {
     titles: Vec<String>,
     buckets: Vec<Bucket>,
     unit: String,
+    /// The line below a histogram.
+    percentiles: Option<String>,
 }
 
 impl<'a> Report<'a> {
@@ -41,6 +44,7 @@ impl<'a> Report<'a> {
             titles: vec![String::new(); query.titles.len()],
             buckets: Vec::new(),
             unit: String::new(),
+            percentiles: None,
         }
     }
 
@@ -50,10 +54,11 @@ impl<'a> Report<'a> {
             self.enter_block(cells, row)?;
             match &self.query.render {
                 Render::Rows => self.row(cells, row)?,
-                Render::Hist { low, high, count, unit } => {
+                Render::Hist => {
                     let number = |column: &str| cells.int(column, row).unwrap_or_default();
-                    self.buckets.push((number(low), number(high), number(count)));
-                    self.unit = cells.raw(unit, row);
+                    self.buckets.push((number("low"), number("high"), number("count")));
+                    self.unit = cells.raw("unit", row);
+                    self.percentiles = self.percentiles_of(cells, row);
                 }
             }
         }
@@ -97,7 +102,28 @@ impl<'a> Report<'a> {
 
     fn leave_block(&mut self) -> Result<()> {
         let buckets = std::mem::take(&mut self.buckets);
-        Ok(self.destination.write_all(hist::log2(&buckets, &self.unit).as_bytes())?)
+        self.destination.write_all(hist::log2(&buckets, &self.unit).as_bytes())?;
+        if let Some(line) = self.percentiles.take() {
+            writeln!(self.destination, "{line}")?;
+        }
+        Ok(())
+    }
+
+    /// Percentiles of a histogram in its unit, and how many values it has.
+    fn percentiles_of(&self, cells: &Cells, row: usize) -> Option<String> {
+        let unit = self.query.histogram.as_ref()?.unit;
+        let show = |name: &str| {
+            let value = cells.int(with_unit(name, unit), row)?;
+            Some(match self.unit.as_str() {
+                "usecs" => format!("{:.1}", value as f64 / 1e3),
+                "msecs" => format!("{:.3}", value as f64 / 1e6),
+                "kbytes" => format!("{:.1}", value as f64 / 1024.0),
+                _ => value.to_string(),
+            })
+        };
+        let (p50, p90, p99, p999, max) = (show("p50")?, show("p90")?, show("p99")?, show("p999")?, show("max")?);
+        let total = thousands(u64::try_from(cells.int("total", row)?).ok()?);
+        Some(format!("     p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p999}  max {max} {}; {total} in all", self.unit))
     }
 
     fn row(&mut self, cells: &Cells, row: usize) -> Result<()> {

@@ -1,6 +1,8 @@
 //! Parser of a query file's header.
 
+use super::histogram;
 use crate::error::{Error, Result};
+use std::borrow::Cow;
 
 /// The grammar, as queries/README.md prints it.
 pub const GRAMMAR: &str = r#"A report is a file `NAME.sql`: comment lines that declare it, then one `SELECT`. `NAME` is the command.
@@ -18,7 +20,10 @@ pub const GRAMMAR: &str = r#"A report is a file `NAME.sql`: comment lines that d
 -- conflicts: NAME, NAME                              (parameters that exclude each other)
 -- column: NAME [AS "HEADING"] KIND[(ARGUMENT, …)][<N|>N] [CONDITION] : Sentence.
 -- title: text with {column} [CONDITION]              (a line above a block of rows)
--- render: rows | hist(LOW, HIGH, COUNT, UNIT) [by COLUMN, …]
+-- interval: Sentence.                                (declares `interval` and `count`, by position)
+-- blocks: COLUMN, …                                  (columns that separate blocks of rows)
+-- histogram: COLUMN ns|bytes|kbytes [weight COLUMN]  (the rows are values to be counted; see below)
+-- by: COLUMN, … [(LABEL, …)] [-x] [--long] ["TITLE"] : Sentence.   (a way to group a histogram)
 -- example: tcptop -r 5 5 : The five busiest connections of each five seconds.
 SELECT …
 ```
@@ -35,7 +40,13 @@ SELECT …
   name), `addr_port(PORT)` (address and the column PORT), `exit(SIGNAL, CORE)` (exit code, or the signal in these columns).
 * **Conditions**: `if NAME`, `unless NAME` for a parameter that is given, `if COLUMN=VALUE` and `unless COLUMN=VALUE` for a value of the row;
   of several all must hold. When the columns shown change from one row to the next, a new heading is printed.
-* **Blocks**: `by` names the columns that separate blocks of rows; each block begins with its titles and headings.
+* **Blocks**: each block begins with its titles and headings. In SQL, `@nth(ts)` is the number of the interval that an instant is in (0 without
+  `$interval`), and `@interval_end(nth)` the instant at which that interval ends.
+* **Histograms**: the SELECT gives a row per value, with `ts`, the value's column and columns to group by, which are the ones that are
+  declared; from it a statement is made that counts values by power of two, per interval and group, with the exact percentiles of each. The options
+  INTERVAL, COUNT, `-T`, `-m` (of ns), `--by COLUMN,…` and those of the `by` lines come with it. A `by` line names its keys, and labels in brackets:
+  columns of which the first value stands for the group. A weight says how many values a row stands for; there are no percentiles then.
+  `--sql` prints the statement.
 * **SQL** stays within what DuckDB also runs, ends with a total `ORDER BY`, and needs no custom function to give the right answer."#;
 
 /// The longest help line.
@@ -72,10 +83,49 @@ pub struct Query {
     pub render: Render,
     /// Columns that separate blocks.
     pub blocks: Vec<&'static str>,
+    /// What makes it a histogram.
+    pub histogram: Option<Histogram>,
     /// Command lines and what they show.
     pub examples: Vec<(&'static str, &'static str)>,
-    /// The statement.
-    pub sql: &'static str,
+    /// The statement; of a histogram, the one that gives its values ([`Query::prepare`] makes the whole).
+    pub sql: Cow<'static, str>,
+}
+
+/// A histogram's declaration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Histogram {
+    /// The column with the values.
+    pub value: &'static str,
+    /// Their unit.
+    pub unit: Unit,
+    /// The column that says how many values a row stands for.
+    pub weight: Option<&'static str>,
+    /// Ways to group them that have an option of their own.
+    pub groups: Vec<Group>,
+}
+
+/// Unit of a histogram's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Nanoseconds, counted in microseconds or (`-m`) milliseconds.
+    Ns,
+    /// Bytes.
+    Bytes,
+    /// Bytes, counted in units of 1024.
+    Kbytes,
+}
+
+/// A way to group a histogram.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// The parameter that chooses it.
+    pub param: &'static str,
+    /// Columns whose values tell groups apart.
+    pub keys: Vec<&'static str>,
+    /// Columns of which a group's first value is shown.
+    pub labels: Vec<&'static str>,
+    /// The line above each histogram.
+    pub title: &'static str,
 }
 
 /// A parameter.
@@ -171,17 +221,8 @@ pub struct Title {
 pub enum Render {
     /// One line per row.
     Rows,
-    /// A histogram per block, from the columns with the bucket's bounds, its count and its unit.
-    Hist {
-        /// Lower bound.
-        low: &'static str,
-        /// Upper bound.
-        high: &'static str,
-        /// How many.
-        count: &'static str,
-        /// Name of the unit.
-        unit: &'static str,
-    },
+    /// A histogram per block, from the columns that [`Query::prepare`] makes.
+    Hist,
 }
 
 /// The kinds that the renderer knows, and how many arguments they take.
@@ -229,8 +270,9 @@ pub fn parse(name: &'static str, text: &'static str) -> Result<Query> {
         titles: Vec::new(),
         render: Render::Rows,
         blocks: Vec::new(),
+        histogram: None,
         examples: Vec::new(),
-        sql: text[length..].trim().trim_end_matches(';'),
+        sql: histogram::expand(text[length..].trim().trim_end_matches(';')),
     };
     for (number, line) in header.iter().enumerate().skip(1) {
         declaration(&mut query, line)
@@ -252,7 +294,10 @@ fn declaration(query: &mut Query, line: &'static str) -> Result<(), String> {
         "param" => query.params.push(param(rest)?),
         "column" => query.columns.push(column(rest)?),
         "title" => query.titles.push(title(rest)?),
-        "render" => (query.render, query.blocks) = render(rest)?,
+        "blocks" => query.blocks = names(rest),
+        "interval" => query.params.extend(histogram::interval(rest.trim())),
+        "histogram" => histogram::declare(query, rest)?,
+        "by" => histogram::group(query, rest)?,
         "example" => {
             let (command, doc) = rest.rsplit_once(" : ").ok_or("an example is COMMAND : SENTENCE")?;
             query.examples.push((command.trim(), doc.trim()));
@@ -268,7 +313,7 @@ fn declaration(query: &mut Query, line: &'static str) -> Result<(), String> {
     Ok(())
 }
 
-fn names(text: &'static str) -> Vec<&'static str> {
+pub(super) fn names(text: &'static str) -> Vec<&'static str> {
     text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect()
 }
 
@@ -358,21 +403,6 @@ fn title(text: &'static str) -> Result<Title, String> {
     Ok(Title { text, conditions: conditions(rest)? })
 }
 
-fn render(text: &'static str) -> Result<(Render, Vec<&'static str>), String> {
-    let (how, by) = text.split_once(" by ").unwrap_or((text, ""));
-    let render = match how.trim() {
-        "rows" => Render::Rows,
-        other => {
-            let arguments = other.strip_prefix("hist(").and_then(|rest| rest.strip_suffix(')')).map(names);
-            match arguments.as_deref() {
-                Some([low, high, count, unit]) => Render::Hist { low, high, count, unit },
-                _ => return Err(format!("{other:?}: rows or hist(LOW, HIGH, COUNT, UNIT)")),
-            }
-        }
-    };
-    Ok((render, names(by)))
-}
-
 /// What every header must have, and that its parts fit together.
 fn complete(query: &Query) -> Result<(), String> {
     let sentence = |text: &str| text.ends_with('.');
@@ -402,10 +432,10 @@ fn complete(query: &Query) -> Result<(), String> {
             return Err(format!("condition on {}: there is no such thing", condition.name));
         }
     }
-    let hist = match &query.render {
-        Render::Hist { low, high, count, unit } => vec![*low, *high, *count, *unit],
-        Render::Rows => Vec::new(),
-    };
+    let hist = query.histogram.iter().flat_map(|histogram| {
+        let groups = histogram.groups.iter().flat_map(|group| group.keys.iter().chain(&group.labels));
+        [histogram.value].into_iter().chain(histogram.weight).chain(groups.copied())
+    });
     let arguments = query.columns.iter().filter(|column| column.kind != "text").flat_map(|column| column.arguments.iter().copied());
     let in_titles = query.titles.iter().flat_map(|title| placeholders(title.text));
     if let Some(name) = query.blocks.iter().copied().chain(hist).chain(in_titles).chain(arguments).find(|name| !is_column(name)) {

@@ -5,11 +5,12 @@
 //! Files given with `--queries DIR` go the same way as the built-in ones.
 
 pub mod header;
+pub mod histogram;
 pub mod params;
 pub mod reference;
 
 use crate::error::{Error, Result};
-pub use header::{Column, Condition, Param, ParamType, Query, Render, Show, Title};
+pub use header::{Column, Condition, Histogram, Param, ParamType, Query, Render, Show, Title, Unit};
 use std::path::Path;
 
 mod embedded {

@@ -58,11 +58,21 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 fn after_help(query: &Query) -> String {
-    let mut text = String::from("Columns:\n");
+    let mut text = match &query.histogram {
+        Some(histogram) => format!(
+            "The result has a row per bucket: interval_end, the columns grouped by, unit, low, high, count{}.\n\nColumns of --by:\n",
+            if histogram.weight.is_none() { ", percentiles, maximum, total" } else { "" }
+        ),
+        None => String::from("Columns:\n"),
+    };
+    let is_key = |name: &str| match &query.histogram {
+        Some(histogram) => name != "ts" && name != histogram.value && histogram.weight != Some(name),
+        None => true,
+    };
     let mut seen = Vec::new();
     let width = query.columns.iter().map(|column| column.name.len()).max().unwrap_or_default();
     for column in &query.columns {
-        if !seen.contains(&column.name) {
+        if !seen.contains(&column.name) && is_key(column.name) {
             seen.push(column.name);
             text.push_str(&format!("  {:width$}  {}\n", column.name, column.doc));
         }
