@@ -1,10 +1,11 @@
 -- Summarize run queue (scheduler) latency as a histogram
 --
 -- How long tasks had been runnable when they got a CPU, from wake-up or preemption to the switch. One histogram, or one per interval,
--- process or thread. With -p only switches to that process count.
+-- process or thread.
 --
 -- group: scheduler
 -- needs: sched_switch
+-- acting: next
 -- histogram: waited_ns ns
 -- by: pid, process_id (comm) -P --pids "pid = {pid} {comm}" : A histogram per process.
 -- by: tid (comm) -L --tids "tid = {tid} {comm}" : A histogram per thread.
@@ -21,4 +22,4 @@
 -- example: runqlat --by cpu : One per CPU.
 SELECT ts, next_waited_ns AS waited_ns, next_pid AS pid, next_process_id AS process_id, next_tid AS tid, next_comm AS comm, cpu
 FROM sched_switch
-WHERE next_pid <> 0 AND ($pid IS NULL OR next_pid = $pid)
+WHERE next_pid <> 0

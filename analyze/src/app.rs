@@ -3,6 +3,7 @@
 use crate::cli::{self, Globals};
 use crate::describe;
 use crate::engine::Engine;
+use crate::engine::cgroup;
 use crate::engine::filter::Filter;
 use crate::error::{Error, Result};
 use crate::notes::{self, Note};
@@ -16,6 +17,7 @@ use clap::ArgMatches;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Everything went well.
 pub const OK: u8 = 0;
@@ -87,9 +89,9 @@ async fn dispatch(queries: &Queries, matches: &ArgMatches) -> Result<u8> {
         return Ok(OK);
     }
     let paths: Vec<PathBuf> = matches.get_many::<PathBuf>("captures").unwrap_or_default().cloned().collect();
-    let engine = open(&paths, &globals, queries)?;
+    let engine = open(&paths, &globals, queries).await?;
     let (outcome, is_report) = match name {
-        None => (Outcome { rows: 1, tables: summary::write(&engine, &settings).await? }, false),
+        None => (Outcome::new(1, summary::write(&engine, &settings).await?), false),
         Some("sql") => (run::sql(&engine, &statement(sub)?, &settings).await?, false),
         Some("tables") => {
             run::batch(&describe::tables(&engine).await?, &settings)?;
@@ -102,9 +104,6 @@ async fn dispatch(queries: &Queries, matches: &ArgMatches) -> Result<u8> {
         }
         Some(report) => {
             let query = queries.get(report).ok_or_else(|| Error::text(format!("there is no report {report}")))?;
-            if engine.captures().len() > 1 {
-                return Err(Error::new(report, "a report is about one capture").hint("give one FILE; sql works on several"));
-            }
             (run::report(&engine, query, &params::values(query, sub)?, &settings).await?, true)
         }
     };
@@ -137,22 +136,31 @@ fn nothing(engine: &Engine, report: &str, settings: &Settings) {
     let why = if outside {
         let (start, end) = recorded.fold((i64::MAX, i64::MIN), |all, one| (all.0.min(one.0), all.1.max(one.1)));
         format!("; the window is outside of what was recorded ({} to {})", window::instant(start), window::instant(end))
-    } else if filter.pid.is_some() || filter.comm.is_some() {
-        " for this process".to_owned()
+    } else if filter.is_of_tasks() {
+        " for these tasks".to_owned()
     } else {
         String::new()
     };
     settings.note(&format!("ebrec-analyze: {report}: nothing found{why}"));
 }
 
-fn open(paths: &[PathBuf], globals: &Globals, queries: &Queries) -> Result<Engine> {
+async fn open(paths: &[PathBuf], globals: &Globals, queries: &Queries) -> Result<Engine> {
     if paths.is_empty() {
         return Err(Error::text("which capture?").hint("ebrec analyze FILE [COMMAND]; ebrec analyze help lists the commands"));
     }
     let captures = Engine::open(paths).map_err(|error| misspelled(error, paths, queries))?;
-    let filter = Filter { pid: globals.pid, comm: globals.comm.clone(), ..Filter::default() };
-    let filter = window::resolve(&captures, globals.from, globals.to, filter)?;
-    Engine::new(captures, filter, globals.memory)
+    let filter = Filter { pid: globals.pid, tid: globals.tid, comm: globals.comm.clone(), ..Filter::default() };
+    let mut filters = Vec::new();
+    for capture in &captures {
+        filters.push(window::resolve(capture, globals.from, globals.to, filter.clone())?);
+    }
+    if let Some(cgroup) = &globals.cgroup {
+        for (capture, filter) in captures.iter().zip(&mut filters) {
+            let whole = Engine::new(vec![capture.clone()], vec![Filter::default()], globals.memory, Queries::default())?;
+            filter.cgroup = Some((cgroup.clone(), Arc::new(cgroup::processes(&whole, cgroup).await?)));
+        }
+    }
+    Engine::new(captures, filters, globals.memory, queries.clone())
 }
 
 /// A misspelled command looks like one more capture that doesn't exist.

@@ -91,6 +91,8 @@ fn globals() -> Vec<Arg> {
             .value_parser(value_parser!(Instant)),
         option("to", "TIME", "Only before this").value_parser(value_parser!(Instant)),
         option("pid", "PID", "Only events of this process").short('p').value_parser(value_parser!(i32).range(0..)),
+        option("tid", "TID", "Only events of this thread").value_parser(value_parser!(i32).range(0..)),
+        option("cgroup", "PATH", "Only events of processes in this cgroup (v2 path or id) and those below it"),
         option("comm", "NAME", "Only events of tasks with this name"),
         option("output", "FORMAT", "How to write the result")
             .value_parser(clap::builder::EnumValueParser::<Format>::new())
@@ -131,6 +133,10 @@ pub struct Globals {
     pub to: Option<Instant>,
     /// `-p`.
     pub pid: Option<i32>,
+    /// `--tid`.
+    pub tid: Option<i32>,
+    /// `--cgroup`.
+    pub cgroup: Option<String>,
     /// `--comm`.
     pub comm: Option<String>,
     /// `--output`.
@@ -154,6 +160,8 @@ impl Globals {
             from: one(matches, "from"),
             to: one(matches, "to"),
             pid: one(matches, "pid"),
+            tid: one(matches, "tid"),
+            cgroup: one(matches, "cgroup"),
             comm: one(matches, "comm"),
             format: one(matches, "output").unwrap_or(Format::Table),
             out: one(matches, "out"),

@@ -1,6 +1,7 @@
 //! The lists: tables, columns, reports.
 
 use crate::engine::Engine;
+use crate::engine::catalog::Reading;
 use crate::error::{Error, Result};
 use crate::notes;
 use crate::output::cells::Cells;
@@ -31,7 +32,7 @@ pub async fn rows(engine: &Engine, table: &str) -> Result<Option<i64>> {
     if !engine.tables().is_captured(table) {
         return Ok(None);
     }
-    engine.tables().begin(&[], &[]);
+    engine.tables().begin(Reading::default());
     let batches =
         engine.query(&format!("SELECT count(*) AS n FROM \"{}\"", table.replace('"', "\"\"")), Vec::new()).await?.collect().await?;
     let Some(first) = batches.first() else { return Ok(None) };

@@ -3,6 +3,7 @@
 //! Said after every answer that it touches, with what it does to the numbers and what helps.
 
 use crate::engine::Engine;
+use crate::engine::catalog::Reading;
 use crate::error::Result;
 use crate::output::cells::Cells;
 use crate::output::text::{escape, thousands};
@@ -76,7 +77,15 @@ GROUP BY table_name, reason ORDER BY table_name, reason";
 
 /// What was lost in the window: table, reason, how many, first and last instant (ns).
 pub async fn lost(engine: &Engine) -> Result<Vec<(String, String, i64, i64, i64)>> {
-    engine.tables().begin(&[], &["loss"]);
+    let mut lost = Vec::new();
+    for one in engine.each() {
+        lost.extend(lost_in(&one).await?);
+    }
+    Ok(lost)
+}
+
+async fn lost_in(engine: &Engine) -> Result<Vec<(String, String, i64, i64, i64)>> {
+    engine.tables().begin(Reading { optional: &["loss"], ..Reading::default() });
     let instant = |ns| ScalarValue::TimestampNanosecond(ns, Some(Arc::from("UTC")));
     let (from, to) = (engine.filter().from, engine.filter().to);
     let frame = engine.query(LOSSES, vec![("from".to_owned(), instant(from)), ("to".to_owned(), instant(to))]).await?;

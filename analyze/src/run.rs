@@ -1,18 +1,23 @@
 //! Runs a statement or a report and writes the result.
 
-use crate::engine::Engine;
+use crate::engine::catalog::Reading;
+use crate::engine::table::PARTITION_COLUMNS;
+use crate::engine::{Engine, partition_of};
 use crate::error::{Error, Result};
 use crate::output::cells::Cells;
 use crate::output::machine::Machine;
 use crate::output::report::Report;
 use crate::output::table::Table;
+use crate::output::text::escape;
 use crate::output::{Format, Settings};
-use crate::query::params::{Values, bindings};
+use crate::query::params::Values;
 use crate::query::{Query, Render};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::logical_expr::{Expr, lit};
 use datafusion::prelude::DataFrame;
 use futures::StreamExt;
+use std::io::Write;
 use std::sync::Arc;
 
 /// What came of it.
@@ -22,6 +27,15 @@ pub struct Outcome {
     pub rows: usize,
     /// Tables that it was made of.
     pub tables: Vec<String>,
+    /// Captures that were looked into.
+    captures: usize,
+}
+
+impl Outcome {
+    /// Of a result with so many rows, made of these tables.
+    pub fn new(rows: usize, tables: Vec<String>) -> Outcome {
+        Outcome { rows, tables, captures: 1 }
+    }
 }
 
 /// Where rows go, whatever the format.
@@ -63,31 +77,60 @@ fn general<'a>(settings: &Settings, schema: &SchemaRef) -> Result<Sink<'a>> {
 
 /// Runs `statement`.
 pub async fn sql(engine: &Engine, statement: &str, settings: &Settings) -> Result<Outcome> {
-    engine.tables().begin(&[], &[]);
+    engine.tables().begin(Reading::default());
     let frame = engine.query(statement, Vec::new()).await?;
     let tables = engine.tables().touched();
-    let sink = general(settings, &Arc::new(frame.schema().as_arrow().clone()))?;
-    let rows = copy(frame, sink, settings, limit(settings)).await?;
-    Ok(Outcome { rows, tables })
+    let mut sink = general(settings, &Arc::new(frame.schema().as_arrow().clone()))?;
+    let rows = copy(frame, &mut sink, settings, limit(settings)).await?;
+    sink.finish()?;
+    Ok(Outcome::new(rows, tables))
 }
 
-/// Runs a report.
+/// Runs a report over each of the captures.
 pub async fn report(engine: &Engine, query: &Query, values: &Values, settings: &Settings) -> Result<Outcome> {
-    if let Some(table) = query.needs.iter().find(|table| !engine.tables().is_captured(table)) {
-        return Err(engine.tables().missing(table));
+    let prepared = query.prepare(values)?;
+    let many = engine.captures().len() > 1;
+    let people = settings.format == Format::Table;
+    let limit = limit(settings).filter(|_| !people || prepared.render == Render::Rows);
+    let mut outcome = Outcome::default();
+    let mut sink = None;
+    for one in engine.each() {
+        let frame = one.report(query, values).await?;
+        outcome.tables.extend(one.tables().touched());
+        let partition = partition_of(&one.captures()[0]);
+        if people {
+            let mut destination = settings.open_again(outcome.captures)?;
+            if many {
+                let gap = if outcome.captures > 0 { "\n" } else { "" };
+                writeln!(destination, "{gap}==> {} ({}) <==", escape(&partition[1]), escape(&partition[0]))?;
+            }
+            let mut report = Sink::Report(Box::new(Report::new(&prepared, values, one.window().0, settings, destination)));
+            outcome.rows += copy(frame, &mut report, settings, limit).await?;
+            report.finish()?;
+        } else {
+            // The columns that tell captures apart come first.
+            let frame = if many { with_partition(frame, partition)? } else { frame };
+            let sink = match &mut sink {
+                Some(sink) => sink,
+                none => none.insert(general(settings, &Arc::new(frame.schema().as_arrow().clone()))?),
+            };
+            let left = limit.map(|limit| limit.saturating_sub(outcome.rows));
+            outcome.rows += copy(frame, sink, settings, left).await?;
+        }
+        outcome.captures += 1;
     }
-    let query = &query.prepare(values)?;
-    engine.tables().begin(&query.whole, &query.uses);
-    let frame = engine.query(&query.sql, bindings(engine, values)).await?;
-    let tables = engine.tables().touched();
-    let (sink, limit) = if settings.format == Format::Table {
-        let limit = limit(settings).filter(|_| query.render == Render::Rows);
-        (Sink::Report(Box::new(Report::new(query, values, engine.window().0, settings, settings.open()?))), limit)
-    } else {
-        (general(settings, &Arc::new(frame.schema().as_arrow().clone()))?, limit(settings))
-    };
-    let rows = copy(frame, sink, settings, limit).await?;
-    Ok(Outcome { rows, tables })
+    if let Some(sink) = sink {
+        sink.finish()?;
+    }
+    outcome.tables.sort();
+    outcome.tables.dedup();
+    Ok(outcome)
+}
+
+fn with_partition(frame: DataFrame, values: [String; 2]) -> Result<DataFrame> {
+    let known: Vec<Expr> = frame.schema().columns().into_iter().map(Expr::Column).collect();
+    let added = PARTITION_COLUMNS.iter().zip(values).map(|(name, value)| lit(value).alias(*name));
+    Ok(frame.select(added.chain(known).collect::<Vec<_>>())?)
 }
 
 /// Only tables are for people; a program gets all rows unless it asks otherwise.
@@ -102,7 +145,7 @@ pub fn batch(batch: &RecordBatch, settings: &Settings) -> Result<()> {
     sink.finish()
 }
 
-async fn copy(frame: DataFrame, mut sink: Sink<'_>, settings: &Settings, limit: Option<usize>) -> Result<usize> {
+async fn copy(frame: DataFrame, sink: &mut Sink<'_>, settings: &Settings, limit: Option<usize>) -> Result<usize> {
     // One row more than wanted tells that there are more.
     let frame = match limit {
         Some(limit) => frame.limit(0, Some(limit.saturating_add(1)))?,
@@ -122,7 +165,6 @@ async fn copy(frame: DataFrame, mut sink: Sink<'_>, settings: &Settings, limit: 
             sink.write(&batch)?;
         }
     }
-    sink.finish()?;
     if cut {
         settings.note(&format!("note: these are the first {rows} rows; --rows N shows more, --rows 0 all"));
     }

@@ -10,7 +10,7 @@ use crate::output::machine::Machine;
 use crate::output::report::Report;
 use crate::output::text::{escape, pad, thousands};
 use crate::output::{Destination, Format, Settings};
-use crate::query::params::{self, bindings};
+use crate::query::params;
 use crate::query::{Queries, Query};
 use crate::window::instant;
 use arrow::array::RecordBatch;
@@ -44,8 +44,7 @@ async fn part(engine: &Engine, query: &Query) -> Result<Result<Vec<RecordBatch>>
     if let Some(table) = query.needs.iter().find(|table| !engine.tables().is_captured(table)) {
         return Ok(Err(engine.tables().missing(table)));
     }
-    engine.tables().begin(&query.whole, &query.uses);
-    Ok(Ok(engine.query(&query.sql, bindings(engine, &params::defaults(query)?)).await?.collect().await?))
+    Ok(Ok(engine.report(query, &params::defaults(query)?).await?.collect().await?))
 }
 
 type Parts<'a> = Vec<(&'a Query, Result<Vec<RecordBatch>>)>;
@@ -99,7 +98,9 @@ fn shown(engine: &Engine) -> Option<String> {
         filter.from.map(|at| format!("from {}", instant(at))),
         filter.to.map(|at| format!("to {}", instant(at))),
         filter.pid.map(|pid| format!("process {pid}")),
+        filter.tid.map(|tid| format!("thread {tid}")),
         filter.comm.as_ref().map(|comm| format!("tasks named {comm}")),
+        filter.cgroup.as_ref().map(|(cgroup, processes)| format!("the {} processes of cgroup {cgroup}", processes.len())),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(", "))

@@ -73,9 +73,9 @@ impl Instant {
     }
 }
 
-/// The filter that `--from` and `--to` make of captures.
-pub fn resolve(captures: &[Capture], from: Option<Instant>, to: Option<Instant>, filter: Filter) -> Result<Filter> {
-    let start = captures.iter().map(|capture| capture.manifest.started_ns).min().unwrap_or_default();
+/// The filter that `--from` and `--to` make of a capture.
+pub fn resolve(capture: &Capture, from: Option<Instant>, to: Option<Instant>, filter: Filter) -> Result<Filter> {
+    let start = capture.manifest.started_ns;
     let (from, to) = (from.map(|at| at.resolve(start)), to.map(|at| at.resolve(start)));
     if let (Some(from), Some(to)) = (from, to)
         && to <= from

@@ -12,13 +12,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 fn engine(path: &Path) -> Engine {
-    Engine::new(Engine::open(&[path.to_owned()]).unwrap(), Filter::default(), 64 << 20).unwrap()
+    Engine::new(Engine::open(&[path.to_owned()]).unwrap(), vec![Filter::default()], 64 << 20, Queries::default()).unwrap()
 }
 
 async fn rows(engine: &Engine, query: &Query) -> (Vec<String>, usize) {
-    engine.tables().begin(&query.whole, &query.uses);
-    let bindings = params::bindings(engine, &params::defaults(query).unwrap());
-    let frame = engine.query(&query.sql, bindings).await.unwrap_or_else(|error| panic!("{}: {error}", query.name));
+    let frame = engine.report(query, &params::defaults(query).unwrap()).await.unwrap_or_else(|error| panic!("{}: {error}", query.name));
     let touched: BTreeSet<String> = engine.tables().touched().into_iter().collect();
     let declared: BTreeSet<String> = query.needs.iter().chain(&query.uses).map(|&name| name.to_owned()).collect();
     assert_eq!(touched, declared, "{}: the tables it reads are those it declares", query.name);
@@ -33,11 +31,11 @@ async fn declared_columns_are_the_real_ones_and_small_and_empty_captures_work() 
     let small = engine(&sample(&directory.join("small.ebrec")));
     let empty = engine(&Builder::default().write(&directory.join("empty.ebrec")));
     for query in Queries::builtin().unwrap().iter().chain(Queries::summary().unwrap().iter()) {
-        let query = &query.prepare(&params::defaults(query).unwrap()).unwrap();
-        ends_with_order(query);
+        let prepared = query.prepare(&params::defaults(query).unwrap()).unwrap();
+        ends_with_order(&prepared);
         let (names, count) = rows(&small, query).await;
         let mut declared: Vec<&str> = Vec::new();
-        for column in &query.columns {
+        for column in &prepared.columns {
             if !declared.contains(&column.name) {
                 declared.push(column.name);
             }

@@ -1,57 +1,76 @@
-//! Which tables a query may name, and what it hears when one is missing.
+//! Which tables and views a query may name, and what it hears when one is missing.
 
-use super::filter::Filter;
-use super::store::CaptureStore;
-use super::table::{CaptureTable, File, check_frame, damaged};
+use super::filter::{Acting, Filter};
+use super::table::{CaptureTable, File, PARTITION_COLUMNS, check_frame, damaged};
+use super::{Engine, Shared, partition_of};
 use crate::error::Error;
+use crate::query::{Query, params};
 use crate::suggest::closest;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
+use datafusion::common::plan_err;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::logical_expr::LogicalPlanBuilder;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use ebrec_format::capture::Capture;
 use ebrec_format::events;
 use ebrec_format::manifest::HookState;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The tables of the opened captures, by name.
+/// The tables of the opened captures, by name, and the reports as views.
 #[derive(Debug)]
 pub struct Tables {
-    captures: Arc<Vec<Capture>>,
-    store: Arc<CaptureStore>,
-    url: ObjectStoreUrl,
-    files: BTreeMap<String, Vec<File>>,
-    filter: Filter,
+    shared: Arc<Shared>,
+    /// Which of the captures.
+    which: Range<usize>,
+    /// The views that this is within: none of them may be used again.
+    within: Vec<String>,
     state: Mutex<State>,
+}
+
+/// How a query reads the tables.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Reading<'a> {
+    /// Tables that it reads without the filter.
+    pub whole: &'a [&'a str],
+    /// Tables that it can do without: they are empty then.
+    pub optional: &'a [&'a str],
+    /// Which task of a switch it is about.
+    pub acting: Acting,
 }
 
 /// What changes from query to query.
 #[derive(Debug, Default)]
 struct State {
     touched: BTreeSet<String>,
-    /// Tables that the query reads without the filter.
     whole: BTreeSet<String>,
-    /// Tables that may be missing: they are empty then.
     optional: BTreeSet<String>,
+    acting: Acting,
     /// Why the first table that was not found is missing.
     missing: Option<Error>,
 }
 
 impl Tables {
-    /// The tables of `captures`, whose segments are `files` of `store`, seen through `filter`.
-    pub fn new(
-        captures: Arc<Vec<Capture>>,
-        store: Arc<CaptureStore>,
-        url: ObjectStoreUrl,
-        files: BTreeMap<String, Vec<File>>,
-        filter: Filter,
-    ) -> Tables {
-        Tables { captures, store, url, files, filter, state: Mutex::default() }
+    /// The tables of some of the captures.
+    pub fn new(shared: Arc<Shared>, which: Range<usize>, within: Vec<String>) -> Tables {
+        Tables { shared, which, within, state: Mutex::default() }
+    }
+
+    fn captures(&self) -> &[Capture] {
+        &self.shared.captures[self.which.clone()]
+    }
+
+    /// The segments of a table.
+    fn files(&self, name: &str) -> Vec<File> {
+        self.shared.files[self.which.clone()].iter().filter_map(|files| files.get(name)).flatten().cloned().collect()
+    }
+
+    fn has_files(&self, name: &str) -> bool {
+        self.shared.files[self.which.clone()].iter().any(|files| files.contains_key(name))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -59,10 +78,11 @@ impl Tables {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a query that reads the tables `whole` without the filter and can do without the tables `optional`.
-    pub fn begin(&self, whole: &[&str], optional: &[&str]) {
+    /// Begins a query.
+    pub fn begin(&self, reading: Reading<'_>) {
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        *self.state() = State { whole: owned(whole), optional: owned(optional), ..State::default() };
+        *self.state() =
+            State { whole: owned(reading.whole), optional: owned(reading.optional), acting: reading.acting, ..State::default() };
     }
 
     /// The tables that were named since [`Tables::begin`].
@@ -83,26 +103,28 @@ impl Tables {
             let feeds = |hook: &HookState| hook.tables.is_empty() || hook.tables.iter().any(|table| table == name);
             probe.is_some_and(|probe| probe.hooks.iter().any(|hook| hook.mechanism.is_some() && feeds(hook)))
         };
-        self.files.contains_key(name)
+        self.has_files(name)
             || events::table(name).is_some() && probe.is_none()
-            || self.captures.iter().any(|capture| capture.manifest.tables.contains_key(name) || attached(capture))
+            || self.captures().iter().any(|capture| capture.manifest.tables.contains_key(name) || attached(capture))
     }
 
     /// All names that a query may use: the declared tables and what else was captured.
     pub fn names(&self) -> BTreeSet<&str> {
-        events::tables().map(|table| table.name).chain(self.files.keys().map(String::as_str)).collect()
+        let captured = self.shared.files[self.which.clone()].iter().flat_map(BTreeMap::keys);
+        events::tables().map(|table| table.name).chain(captured.map(String::as_str)).collect()
     }
 
     /// Why there is no such table here.
     pub fn missing(&self, name: &str) -> Error {
         let Some(probe) = events::probe_of(name) else {
             let error = Error::text(format!("there is no table {name}"));
-            return match closest(name, self.names()) {
+            let reports = self.shared.reports.iter().map(|query| query.name);
+            return match closest(name, self.names().into_iter().chain(reports)) {
                 Some(other) => error.hint(format!("did you mean {other}?")),
                 None => error.hint("ebrec-analyze FILE tables lists the tables"),
             };
         };
-        let state = self.captures.iter().find_map(|capture| capture.manifest.probes.get(probe.name));
+        let state = self.captures().iter().find_map(|capture| capture.manifest.probes.get(probe.name));
         let hooks = || state.iter().flat_map(|state| &state.hooks);
         let off = hooks().find(|hook| hook.is_off() && hook.tables.iter().any(|table| table == name));
         if let Some(option) = off.and_then(|hook| hook.reason.as_deref()?.split_once('(')?.1.strip_suffix(')')) {
@@ -131,21 +153,76 @@ impl Tables {
         if let Some(table) = events::table(name) {
             return Ok(table.schema());
         }
-        let Some(file) = self.files.get(name).and_then(|files| files.first()) else { return Err(self.missing(name).into()) };
-        check_frame(self.store.as_ref(), name, file).await?;
-        let schema = DFParquetMetadata::new(self.store.as_ref(), &file.meta).fetch_schema().await;
+        let files = self.files(name);
+        let Some(file) = files.first() else { return Err(self.missing(name).into()) };
+        let store = self.shared.store.as_ref();
+        check_frame(store, name, file).await?;
+        let schema = DFParquetMetadata::new(store, &file.meta).fetch_schema().await;
         Ok(Arc::new(schema.map_err(|error| damaged(name, file, error.find_root().strip_backtrace()))?))
     }
 
+    /// A table, filtered.
     async fn provider(&self, name: &str) -> Result<Arc<dyn TableProvider>> {
-        let files = self.files.get(name).cloned().unwrap_or_default();
         let schema = self.schema(name).await?;
-        let table: Arc<dyn TableProvider> = Arc::new(CaptureTable::new(name, &schema, self.url.clone(), files, self.captures.len() > 1));
-        let whole = self.state().whole.contains(name);
-        let Some(predicate) = (if whole { None } else { self.filter.predicate(name, &schema) }) else { return Ok(table) };
-        let plan = LogicalPlanBuilder::scan(name, provider_as_source(table), None)?.filter(predicate)?.build()?;
-        Ok(Arc::new(ViewTable::new(plan, None)))
+        let (whole, acting) = {
+            let state = self.state();
+            (state.whole.contains(name), state.acting)
+        };
+        let filters = &self.shared.filters[self.which.clone()];
+        let predicate = |filter: &Filter| if whole { None } else { filter.predicate(name, &schema, acting) };
+        let table = |files: Vec<File>| -> Arc<dyn TableProvider> {
+            Arc::new(CaptureTable::new(name, &schema, self.shared.url.clone(), files, self.which.len() > 1))
+        };
+        let filtered = |files: Vec<File>, predicate: Option<Expr>| {
+            let plan = LogicalPlanBuilder::scan(name, provider_as_source(table(files)), None)?;
+            predicate.map_or(Ok(plan.clone()), |predicate| plan.filter(predicate))
+        };
+        let first = filters.first().and_then(predicate);
+        if filters.iter().all(|filter| predicate(filter) == first) {
+            let files = self.files(name);
+            return Ok(match first {
+                Some(predicate) => Arc::new(ViewTable::new(filtered(files, Some(predicate))?.build()?, None)),
+                None => table(files),
+            });
+        }
+        // Times that are relative to the start of each capture, or processes that are others in each.
+        let parts = self.which.clone().map(|i| {
+            let files = self.shared.files[i].get(name).cloned().unwrap_or_default();
+            filtered(files, predicate(&self.shared.filters[i]))?.build()
+        });
+        Ok(Arc::new(ViewTable::new(union(parts.collect::<Result<_>>()?)?, None)))
     }
+
+    /// A report with its default parameters, as a table.
+    async fn view(&self, query: &Query) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some(table) = query.needs.iter().find(|table| !self.is_captured(table)) {
+            let why = self.missing(table);
+            self.state().missing.get_or_insert(why);
+            return Ok(None);
+        }
+        let values = params::defaults(query)?;
+        let within: Vec<String> = self.within.iter().cloned().chain([query.name.to_owned()]).collect();
+        let mut parts = Vec::new();
+        for i in self.which.clone() {
+            let engine = Engine::within(self.shared.clone(), i..i + 1, within.clone());
+            let mut frame = engine.report(query, &values).await?;
+            if self.which.len() > 1 {
+                for (column, value) in PARTITION_COLUMNS.iter().zip(partition_of(&self.shared.captures[i])) {
+                    frame = frame.with_column(column, lit(value))?;
+                }
+            }
+            self.state().touched.extend(engine.tables().touched());
+            parts.push(frame.into_unoptimized_plan());
+        }
+        Ok(Some(Arc::new(ViewTable::new(union(parts)?, None))))
+    }
+}
+
+/// The rows of all of them.
+fn union(parts: Vec<LogicalPlan>) -> Result<LogicalPlan> {
+    let mut parts = parts.into_iter();
+    let Some(first) = parts.next() else { return plan_err!("no capture") };
+    parts.try_fold(LogicalPlanBuilder::from(first), |all, part| all.union(part))?.build()
 }
 
 #[async_trait]
@@ -156,6 +233,12 @@ impl SchemaProvider for Tables {
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
         let optional = self.state().optional.contains(name);
+        if let Some(query) = self.shared.reports.get(name)
+            && events::table(name).is_none()
+            && !self.within.iter().any(|other| other == name)
+        {
+            return self.view(query).await;
+        }
         if !optional && !self.is_captured(name) {
             // Not an error yet: a statement that may not run at all is refused for what it is.
             let why = self.missing(name);
@@ -167,7 +250,7 @@ impl SchemaProvider for Tables {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.is_captured(name)
+        self.is_captured(name) || self.shared.reports.get(name).is_some()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `--from`, `--to`, `-p` and `--comm` mean for each table.
+//! What `--from`, `--to`, `-p`, `--tid`, `--comm` and `--cgroup` mean for each table.
 //!
 //! Every table is registered as a view with this filter, so that no query needs to mention it. The filters are plain
 //! comparisons of columns with constants: DataFusion pushes them into the Parquet scan, which then skips row groups and pages.
@@ -6,6 +6,7 @@
 use arrow::datatypes::Schema;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, col, lit};
+use std::sync::Arc;
 
 /// Tables whose rows tell a state that holds for the window rather than what happened at an instant: `ts` doesn't limit them.
 const STATES: [&str; 5] = ["process", "tcp_socket", "capture", "clock", "loss"];
@@ -21,8 +22,24 @@ pub struct Filter {
     pub to: Option<i64>,
     /// Events of this process.
     pub pid: Option<i32>,
+    /// Events of this thread.
+    pub tid: Option<i32>,
     /// Events of tasks with this name.
     pub comm: Option<String>,
+    /// The cgroup that was asked for, and the processes that were in it.
+    pub cgroup: Option<(String, Arc<Vec<i64>>)>,
+}
+
+/// Which of a switch's two tasks a report is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Acting {
+    /// Either.
+    #[default]
+    Both,
+    /// The one that left the CPU.
+    Prev,
+    /// The one that got it.
+    Next,
 }
 
 fn instant(ns: i64) -> Expr {
@@ -30,8 +47,13 @@ fn instant(ns: i64) -> Expr {
 }
 
 impl Filter {
+    /// Whether it is about certain tasks.
+    pub fn is_of_tasks(&self) -> bool {
+        self.pid.is_some() || self.tid.is_some() || self.comm.is_some() || self.cgroup.is_some()
+    }
+
     /// The condition on the rows of a table, `None` if all of them are wanted.
-    pub fn predicate(&self, table: &str, schema: &Schema) -> Option<Expr> {
+    pub fn predicate(&self, table: &str, schema: &Schema, task: Acting) -> Option<Expr> {
         let has = |column: &str| schema.column_with_name(column).is_some();
         let mut conditions = Vec::new();
         if let Some((_, begin, end)) = SPANS.iter().find(|(name, ..)| *name == table) {
@@ -41,19 +63,29 @@ impl Filter {
             conditions.extend(self.from.map(|from| col("ts").gt_eq(instant(from))));
             conditions.extend(self.to.map(|to| col("ts").lt(instant(to))));
         }
-        conditions.extend(self.pid.and_then(|pid| acting(&has, "pid", &lit(pid))));
-        conditions.extend(self.comm.as_ref().and_then(|comm| acting(&has, "comm", &lit(comm.as_str()))));
+        let is = |value: Expr| move |column: Expr| column.eq(value.clone());
+        conditions.extend(self.pid.and_then(|pid| acting(&has, "pid", task, &is(lit(pid)))));
+        conditions.extend(self.tid.and_then(|tid| acting(&has, "tid", task, &is(lit(tid)))));
+        conditions.extend(self.comm.as_ref().and_then(|comm| acting(&has, "comm", task, &is(lit(comm.as_str())))));
+        conditions.extend(self.cgroup.as_ref().and_then(|(_, processes)| {
+            let processes: Vec<Expr> = processes.iter().map(|&process| lit(process)).collect();
+            acting(&has, "process_id", task, &|column: Expr| column.in_list(processes.clone(), false))
+        }));
         conditions.into_iter().reduce(Expr::and)
     }
 }
 
-/// The acting task's `column` is `value`; for a switch, which has two acting tasks, either's.
-fn acting(has: &impl Fn(&str) -> bool, column: &str, value: &Expr) -> Option<Expr> {
+/// The acting task's `column` is as wanted; for a switch, which has two acting tasks, that of the one which is meant, or either's.
+fn acting(has: &impl Fn(&str) -> bool, column: &str, task: Acting, wanted: &impl Fn(Expr) -> Expr) -> Option<Expr> {
     let (prev, next) = (format!("prev_{column}"), format!("next_{column}"));
     if has(column) {
-        Some(col(column).eq(value.clone()))
+        Some(wanted(col(column)))
     } else if has(&prev) && has(&next) {
-        Some(col(prev).eq(value.clone()).or(col(next).eq(value.clone())))
+        Some(match task {
+            Acting::Both => wanted(col(prev)).or(wanted(col(next))),
+            Acting::Prev => wanted(col(prev)),
+            Acting::Next => wanted(col(next)),
+        })
     } else {
         None
     }
@@ -80,7 +112,7 @@ mod tests {
     fn a_switch_has_two_tasks() {
         let filter = Filter { pid: Some(7), ..Filter::default() };
         for table in events::tables() {
-            let predicate = filter.predicate(table.name, &table.schema()).map(|p| p.to_string());
+            let predicate = filter.predicate(table.name, &table.schema(), Acting::Both).map(|p| p.to_string());
             match table.name {
                 "sched_switch" => assert_eq!(predicate.as_deref(), Some("prev_pid = Int32(7) OR next_pid = Int32(7)")),
                 name if table.schema().column_with_name("pid").is_some() => {

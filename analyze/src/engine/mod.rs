@@ -6,23 +6,27 @@
 //! * Memory is limited; what doesn't fit is spilled to a temporary directory that is removed in the end.
 
 pub mod catalog;
+pub mod cgroup;
 pub mod filter;
 pub mod functions;
 pub mod store;
 pub mod table;
 
 use crate::error::{Error, Result};
+use crate::query::params::{self, Values};
+use crate::query::{Queries, Query};
 use catalog::{CATALOG, Catalog, SCHEMA, Tables};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use ebrec_format::capture::Capture;
 use filter::Filter;
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use store::CaptureStore;
@@ -32,12 +36,28 @@ use table::File;
 pub const DEFAULT_MEMORY: usize = 512 << 20;
 const STORE_URL: &str = "ebrec://captures";
 
-/// The opened captures and the SQL session over them.
+/// What the sessions over the same captures share.
+#[derive(Debug)]
+pub struct Shared {
+    captures: Vec<Capture>,
+    /// What is to be seen of each.
+    filters: Vec<Filter>,
+    /// The segments of each, by table.
+    files: Vec<BTreeMap<String, Vec<File>>>,
+    store: Arc<CaptureStore>,
+    url: ObjectStoreUrl,
+    runtime: Arc<RuntimeEnv>,
+    memory: usize,
+    /// Reports, which are views.
+    reports: Queries,
+}
+
+/// The opened captures, or one of them, and the SQL session over them.
 pub struct Engine {
-    captures: Arc<Vec<Capture>>,
+    shared: Arc<Shared>,
+    which: Range<usize>,
     tables: Arc<Tables>,
     context: SessionContext,
-    filter: Filter,
 }
 
 impl Engine {
@@ -46,30 +66,44 @@ impl Engine {
         paths.iter().map(|path| Capture::open(path).map_err(Error::from)).collect()
     }
 
-    /// A session over `captures`, seen through `filter`, in `memory` bytes.
-    pub fn new(captures: Vec<Capture>, filter: Filter, memory: usize) -> Result<Engine> {
-        let captures = Arc::new(captures);
+    /// A session over `captures`, each seen through its filter (one of `filters`, in the same order), in `memory` bytes, with `reports` as views.
+    pub fn new(captures: Vec<Capture>, filters: Vec<Filter>, memory: usize, reports: Queries) -> Result<Engine> {
         let url = ObjectStoreUrl::parse(STORE_URL)?;
         let mut store = CaptureStore::default();
-        let mut files: BTreeMap<String, Vec<File>> = BTreeMap::new();
+        let mut files = Vec::new();
         for (number, capture) in captures.iter().enumerate() {
             let partition = partition_of(capture);
+            let mut of_capture: BTreeMap<String, Vec<File>> = BTreeMap::new();
             for table in capture.tables() {
                 let segments = capture.segments(table).iter();
                 let of_table = segments.map(|segment| File { meta: store.add(number, segment), partition: partition.clone() });
-                files.entry(table.to_owned()).or_default().extend(of_table);
+                of_capture.entry(table.to_owned()).or_default().extend(of_table);
             }
+            files.push(of_capture);
         }
         let store = Arc::new(store);
-        let context = session(memory, &url, store.clone())?;
-        let tables = Arc::new(Tables::new(captures.clone(), store, url, files, filter.clone()));
+        let runtime = runtime(memory, &url, store.clone())?;
+        let which = 0..captures.len();
+        Ok(Engine::within(Arc::new(Shared { captures, filters, files, store, url, runtime, memory, reports }), which, Vec::new()))
+    }
+
+    /// A session over some of the captures, for the innermost of the views `within`.
+    fn within(shared: Arc<Shared>, which: Range<usize>, within: Vec<String>) -> Engine {
+        let context = SessionContext::new_with_config_rt(config(shared.memory), shared.runtime.clone());
+        functions::register(&context);
+        let tables = Arc::new(Tables::new(shared.clone(), which.clone(), within));
         context.register_catalog(CATALOG, Arc::new(Catalog(tables.clone())));
-        Ok(Engine { captures, tables, context, filter })
+        Engine { shared, which, tables, context }
+    }
+
+    /// Sessions over each of the captures alone.
+    pub fn each(&self) -> impl Iterator<Item = Engine> {
+        self.which.clone().map(|i| Engine::within(self.shared.clone(), i..i + 1, Vec::new()))
     }
 
     /// The opened captures.
     pub fn captures(&self) -> &[Capture] {
-        &self.captures
+        &self.shared.captures[self.which.clone()]
     }
 
     /// The tables.
@@ -77,9 +111,24 @@ impl Engine {
         &self.tables
     }
 
-    /// What the user asked for.
+    /// The reports.
+    pub fn reports(&self) -> &Queries {
+        &self.shared.reports
+    }
+
+    /// What the user asked for, of the first capture.
     pub fn filter(&self) -> &Filter {
-        &self.filter
+        &self.shared.filters[self.which.start]
+    }
+
+    /// Plans a report, over one capture.
+    pub async fn report(&self, query: &Query, values: &Values) -> Result<DataFrame> {
+        if let Some(table) = query.needs.iter().find(|table| !self.tables.is_captured(table)) {
+            return Err(self.tables.missing(table));
+        }
+        let query = &query.prepare(values)?;
+        self.tables.begin(query.reading());
+        self.query(&query.sql, params::bindings(self, values)).await
     }
 
     /// Plans one statement, which may only read, with its parameters bound. Tables are looked up now, nothing is read.
@@ -100,30 +149,29 @@ impl Engine {
     pub fn window(&self) -> (i64, i64) {
         // Queries subtract instants: a manifest from before 1970 or after 2200 must not make them overflow.
         const LATEST: i64 = 230 * 31_557_600 * 1_000_000_000;
-        let started = self.captures.iter().map(|capture| capture.manifest.started_ns).min().unwrap_or_default();
-        let ended = self.captures.iter().map(|capture| capture.manifest.ended_ns).max().unwrap_or_default();
-        let (from, to) = (self.filter.from.unwrap_or(started), self.filter.to.unwrap_or(ended));
+        let windows = self.captures().iter().zip(&self.shared.filters[self.which.clone()]).map(|(capture, filter)| {
+            (filter.from.unwrap_or(capture.manifest.started_ns), filter.to.unwrap_or(capture.manifest.ended_ns))
+        });
+        let (from, to) = windows.reduce(|all, one| (all.0.min(one.0), all.1.max(one.1))).unwrap_or_default();
         (from.clamp(0, LATEST), to.clamp(0, LATEST))
     }
 }
 
 /// The values of the partition columns: the host's name, and the capture's without its suffix.
-fn partition_of(capture: &Capture) -> [String; 2] {
+pub(crate) fn partition_of(capture: &Capture) -> [String; 2] {
     let name = capture.path.file_name().unwrap_or(capture.path.as_os_str()).to_string_lossy();
     let name = name.strip_suffix(ebrec_format::capture::PARTIAL_SUFFIX).unwrap_or(&name);
     [capture.manifest.host.name.clone(), name.strip_suffix(".ebrec").unwrap_or(name).to_owned()]
 }
 
-fn session(memory: usize, url: &ObjectStoreUrl, store: Arc<CaptureStore>) -> Result<SessionContext> {
+fn runtime(memory: usize, url: &ObjectStoreUrl, store: Arc<CaptureStore>) -> Result<Arc<RuntimeEnv>> {
     let consumers = NonZeroUsize::new(5).unwrap_or(NonZeroUsize::MIN);
     let pool = TrackConsumersPool::new(FairSpillPool::new(memory), consumers);
     let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc()?;
     // DataFusion brings a store for local files; a query that names a path must find nothing there.
     runtime.deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref())?;
     runtime.register_object_store(url.as_ref(), store);
-    let context = SessionContext::new_with_config_rt(config(memory), runtime);
-    functions::register(&context);
-    Ok(context)
+    Ok(runtime)
 }
 
 fn config(memory: usize) -> SessionConfig {

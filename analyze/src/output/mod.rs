@@ -63,6 +63,13 @@ impl Settings {
         self.rows.map_or(default, |rows| (rows > 0).then_some(rows))
     }
 
+    /// Opens the destination, which was opened `before` so many times: a file is continued then.
+    pub fn open_again(&self, before: usize) -> Result<Destination> {
+        let Some(path) = self.file.as_ref().filter(|_| before > 0) else { return self.open() };
+        let file = File::options().append(true).open(path).map_err(|error| Error::new(path.display(), error))?;
+        Ok(Destination { inner: BufWriter::with_capacity(1 << 16, Box::new(file)), escape: false })
+    }
+
     /// Opens the destination.
     pub fn open(&self) -> Result<Destination> {
         let inner: Box<dyn Write + Send> = match &self.file {

@@ -1,6 +1,8 @@
 //! Parser of a query file's header.
 
 use super::histogram;
+use crate::engine::catalog::Reading;
+use crate::engine::filter::Acting;
 use crate::error::{Error, Result};
 use std::borrow::Cow;
 
@@ -16,6 +18,7 @@ pub const GRAMMAR: &str = r#"A report is a file `NAME.sql`: comment lines that d
 -- needs: tcp_close, tcp_connection                   (tables without which it can't answer)
 -- uses: process                                      (tables that make it better; empty if not recorded)
 -- whole: process                                     (tables read without --from, --to, -p, --comm)
+-- acting: prev | next                                (which task of a switch -p, --tid, --comm, --cgroup mean; else either)
 -- param: NAME TYPE [= DEFAULT] [-x] [--long] [pos] : Sentence.
 -- conflicts: NAME, NAME                              (parameters that exclude each other)
 -- column: NAME [AS "HEADING"] KIND[(ARGUMENT, …)][<N|>N] [CONDITION] : Sentence.
@@ -71,6 +74,8 @@ pub struct Query {
     pub uses: Vec<&'static str>,
     /// Tables that it reads without the filter.
     pub whole: Vec<&'static str>,
+    /// Which task of a switch it is about.
+    pub acting: Acting,
     /// Parameters.
     pub params: Vec<Param>,
     /// Sets of parameters that exclude each other.
@@ -89,6 +94,13 @@ pub struct Query {
     pub examples: Vec<(&'static str, &'static str)>,
     /// The statement; of a histogram, the one that gives its values ([`Query::prepare`] makes the whole).
     pub sql: Cow<'static, str>,
+}
+
+impl Query {
+    /// How it reads the tables.
+    pub fn reading(&self) -> Reading<'_> {
+        Reading { whole: &self.whole, optional: &self.uses, acting: self.acting }
+    }
 }
 
 /// A histogram's declaration.
@@ -264,6 +276,7 @@ pub fn parse(name: &'static str, text: &'static str) -> Result<Query> {
         needs: Vec::new(),
         uses: Vec::new(),
         whole: Vec::new(),
+        acting: Acting::Both,
         params: Vec::new(),
         conflicts: Vec::new(),
         columns: Vec::new(),
@@ -290,6 +303,13 @@ fn declaration(query: &mut Query, line: &'static str) -> Result<(), String> {
         "needs" => query.needs = names(rest),
         "uses" => query.uses = names(rest),
         "whole" => query.whole = names(rest),
+        "acting" => {
+            query.acting = match rest.trim() {
+                "prev" => Acting::Prev,
+                "next" => Acting::Next,
+                other => return Err(format!("{other:?}: prev or next")),
+            }
+        }
         "conflicts" => query.conflicts.push(names(rest)),
         "param" => query.params.push(param(rest)?),
         "column" => query.columns.push(column(rest)?),

@@ -18,7 +18,7 @@ mod embedded {
 }
 
 /// The reports, sorted by name.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub struct Queries(Vec<Query>);
 
 impl Queries {
