@@ -12,6 +12,7 @@ pub mod app;
 pub mod cli;
 pub mod describe;
 pub mod engine;
+pub mod errno;
 pub mod error;
 pub mod notes;
 pub mod output;

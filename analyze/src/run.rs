@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::output::cells::Cells;
 use crate::output::machine::Machine;
 use crate::output::report::Report;
+use crate::output::stacks::{Stacks, Style};
 use crate::output::table::Table;
 use crate::output::text::escape;
 use crate::output::{Format, Settings};
@@ -43,6 +44,7 @@ enum Sink<'a> {
     Machine(Machine),
     Table(Table),
     Report(Box<Report<'a>>),
+    Stacks(Stacks<'a>),
 }
 
 impl Sink<'_> {
@@ -51,6 +53,7 @@ impl Sink<'_> {
             Sink::Machine(machine) => machine.write(batch),
             Sink::Table(table) => table.write(batch),
             Sink::Report(report) => report.write(&Cells::new(batch)?, 0..batch.num_rows()),
+            Sink::Stacks(stacks) => stacks.write(&Cells::new(batch)?),
         }
     }
 
@@ -59,6 +62,7 @@ impl Sink<'_> {
             Sink::Machine(machine) => machine.finish(),
             Sink::Table(table) => table.finish(),
             Sink::Report(report) => report.finish().map(drop),
+            Sink::Stacks(stacks) => stacks.finish(),
         }
     }
 }
@@ -70,7 +74,9 @@ fn general<'a>(settings: &Settings, schema: &SchemaRef) -> Result<Sink<'a>> {
         Format::Table | Format::Markdown => Sink::Table(Table::new(settings, schema, destination)),
         format => match Machine::new(format, schema, destination)? {
             Some(machine) => Sink::Machine(machine),
-            None => return Err(Error::text("this format can't be written")),
+            None => {
+                return Err(Error::text("only reports of stacks can be written like this").hint("profile and offcputime are such reports"));
+            }
         },
     })
 }
@@ -90,7 +96,8 @@ pub async fn sql(engine: &Engine, statement: &str, settings: &Settings) -> Resul
 pub async fn report(engine: &Engine, query: &Query, values: &Values, settings: &Settings) -> Result<Outcome> {
     let prepared = query.prepare(values)?;
     let many = engine.captures().len() > 1;
-    let people = settings.format == Format::Table;
+    let drawn = || Style::of(&prepared, values).filter(|style| Stacks::are_wanted(style, settings));
+    let people = settings.format == Format::Table && drawn().is_none();
     let limit = limit(settings).filter(|_| !people || prepared.render == Render::Rows);
     let mut outcome = Outcome::default();
     let mut sink = None;
@@ -112,7 +119,10 @@ pub async fn report(engine: &Engine, query: &Query, values: &Values, settings: &
             let frame = if many { with_partition(frame, partition)? } else { frame };
             let sink = match &mut sink {
                 Some(sink) => sink,
-                none => none.insert(general(settings, &Arc::new(frame.schema().as_arrow().clone()))?),
+                none => none.insert(match drawn() {
+                    Some(style) => Sink::Stacks(Stacks::new(style, settings)?),
+                    None => general(settings, &Arc::new(frame.schema().as_arrow().clone()))?,
+                }),
             };
             let left = limit.map(|limit| limit.saturating_sub(outcome.rows));
             outcome.rows += copy(frame, sink, settings, left).await?;

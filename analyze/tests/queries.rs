@@ -102,7 +102,7 @@ fn a_directory_adds_reports() {
     std::fs::write(directory.join("mine.sql"), text).unwrap();
     let capture = sample(&directory.join("small.ebrec"));
     let out = stdout(&["--queries", directory.to_str().unwrap(), capture.to_str().unwrap(), "mine"]);
-    assert_eq!(out, "PID       N\n0      3333\n100    3333\n200    3334\n");
+    assert_eq!(out, "PID       N\n0      3333\n7         1\n100    3333\n200    3335\n400       3\n");
 }
 
 #[test]

@@ -42,6 +42,45 @@ const LINES: &[&str] = &[
     "tcptop",
     "tcptop 5",
     "tcptop -S -r 1 -s sent 1 10",
+    "runqslower",
+    "runqslower -P 9999",
+    "cpudist -m --from +9s",
+    "cpudist -O",
+    "cpudist -P --preempted",
+    "tcpconnlat",
+    "tcpconnlat -Lt 0.1",
+    "tcprtt",
+    "tcprtt -b -T -i 5",
+    "tcprtt -P 80 --by comm",
+    "syscount",
+    "syscount -L -i 5",
+    "syscount -P -L -m",
+    "syscount -x",
+    "syscount -e enoent -T 3",
+    "sigsnoop",
+    "sigsnoop -n -k",
+    "sigsnoop -x --output csv",
+    "killsnoop",
+    "killsnoop -s 10 -n",
+    "oomkill",
+    "oomkill --output csv",
+    "hardirqs",
+    "hardirqs -C -T 5",
+    "hardirqs -d",
+    "hardirqs -d -N 5 1",
+    "softirqs -C",
+    "softirqs -N",
+    "softirqs -d --output csv",
+    "profile",
+    "profile -f -a -d",
+    "profile -U --output folded",
+    "profile -K -d -L 7,400",
+    "offcputime",
+    "offcputime -u -m 1000 -d",
+    "offcputime -k --output csv",
+    "offcputime --state 2 -M 2000 -f",
+    "wakeuptime",
+    "wakeuptime -u -m 6000",
 ];
 
 #[test]
@@ -96,6 +135,20 @@ const HEADINGS: &[(&str, &str)] = &[
         "SKADDR           PID     COMM             IP LADDR                      LPORT RADDR                      RPORT OLDSTATE    -> NEWSTATE    MS",
     ),
     ("tcptracer", "T PID    COMM         IP SADDR            DADDR            SPORT DPORT"),
+    ("runqslower", "TIME     COMM             TID           LAT(us)"),
+    ("runqslower -P", "TIME     COMM             TID           LAT(us) PREV COMM        PREV TID"),
+    ("cpudist", "     usecs               : count    distribution"),
+    ("cpudist -m", "     msecs               : count    distribution"),
+    ("tcpconnlat", "PID    COMM         IP SADDR            DADDR            DPORT LAT(ms)"),
+    ("tcpconnlat -tL", "TIME(s)   PID    COMM         IP SADDR            LPORT  DADDR            DPORT LAT(ms)"),
+    ("tcprtt", "All Addresses = ******"),
+    ("killsnoop", "TIME     PID     COMM             SIG       TPID    RESULT"),
+    ("sigsnoop", "TIME     PID     COMM             SIG       TPID    RESULT"),
+    ("hardirqs", "HARDIRQ                    TOTAL_usecs"),
+    ("hardirqs -C", "HARDIRQ                    TOTAL_count"),
+    ("hardirqs -N", "HARDIRQ                    TOTAL_nsecs"),
+    ("hardirqs -d", "hardirq = eth0-rx-0"),
+    ("softirqs", "SOFTIRQ          TOTAL_usecs"),
     ("tcptop -S", "PID     COMM         LADDR                 RADDR                  RX_KB  TX_KB"),
 ];
 
@@ -105,6 +158,15 @@ fn headings_are_those_of_the_live_tools() {
     for (line, heading) in HEADINGS {
         let args: Vec<&str> = std::iter::once(capture.to_str().unwrap()).chain(line.split_whitespace()).collect();
         assert_eq!(stdout(&args).lines().next(), Some(*heading), "{line}");
+    }
+    // The time of a block comes before the heading.
+    for (line, heading) in [
+        ("syscount", "SYSCALL                   COUNT"),
+        ("syscount -L", "SYSCALL                   COUNT        TIME (us)"),
+        ("syscount -P -L -m", "PID    COMM               COUNT        TIME (ms)"),
+    ] {
+        let args: Vec<&str> = std::iter::once(capture.to_str().unwrap()).chain(line.split_whitespace()).collect();
+        assert_eq!(stdout(&args).lines().nth(1), Some(heading), "{line}");
     }
 }
 

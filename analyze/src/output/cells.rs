@@ -1,6 +1,7 @@
 //! Values of a report's columns as text, by column kind.
 
 use super::text::escape;
+use crate::errno;
 use crate::error::{Error, Result};
 use crate::query::Column;
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, StringArray};
@@ -68,7 +69,8 @@ impl Cells {
         }
     }
 
-    fn list(&self, column: &str, row: usize) -> Option<Vec<String>> {
+    /// The items of a list, `None` for null.
+    pub fn list(&self, column: &str, row: usize) -> Option<Vec<String>> {
         let Values::List(list) = self.columns.get(column)? else { return None };
         if list.is_null(row) {
             return None;
@@ -160,7 +162,9 @@ fn number(kind: &str, value: i64, origins: &mut Origins) -> String {
         "time" => DateTime::from_timestamp_nanos(value).format("%H:%M:%S").to_string(),
         "elapsed" => seconds(origins.window),
         "since_first" => seconds(*origins.first.get_or_insert(value)),
+        "us" => (value / 1000).to_string(),
         "us1" => format!("{:.1}", value as f64 / 1e3),
+        "us3" => format!("{:.3}", value as f64 / 1e3),
         "ms2" => format!("{:.2}", value as f64 / 1e6),
         "ms3" => format!("{:.3}", value as f64 / 1e6),
         "seconds2" => format!("{:.2}", value as f64 / 1e9),
@@ -168,9 +172,8 @@ fn number(kind: &str, value: i64, origins: &mut Origins) -> String {
         "kb2" => format!("{:.2}", value as f64 / 1024.0),
         "float1" => format!("{value}.0"),
         "float2" => format!("{value}.00"),
-        "errno" => {
-            ERRORS.iter().find(|(number, _)| *number == value).map_or_else(|| format!("errno {value}"), |(_, name)| (*name).to_owned())
-        }
+        "errno" if value == 0 => "0".to_owned(),
+        "errno" => errno::name(value).map_or_else(|| format!("errno {value}"), str::to_owned),
         "hex" => format!("{value:x}"),
         _ => value.to_string(),
     }
@@ -225,21 +228,4 @@ const SIGNALS: [&str; 32] = [
     "I/O possible",
     "Power failure",
     "Bad system call",
-];
-
-/// Names of the errors that connect(2) can end with.
-const ERRORS: [(i64, &str); 13] = [
-    (0, "0"),
-    (1, "EPERM"),
-    (4, "EINTR"),
-    (11, "EAGAIN"),
-    (13, "EACCES"),
-    (98, "EADDRINUSE"),
-    (99, "EADDRNOTAVAIL"),
-    (101, "ENETUNREACH"),
-    (103, "ECONNABORTED"),
-    (104, "ECONNRESET"),
-    (110, "ETIMEDOUT"),
-    (111, "ECONNREFUSED"),
-    (113, "EHOSTUNREACH"),
 ];

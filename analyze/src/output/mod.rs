@@ -4,6 +4,7 @@ pub mod cells;
 pub mod hist;
 pub mod machine;
 pub mod report;
+pub mod stacks;
 pub mod table;
 pub mod text;
 
@@ -31,6 +32,10 @@ pub enum Format {
     Markdown,
     /// Apache Parquet.
     Parquet,
+    /// Stacks, one line each, as other tools for flame graphs take them.
+    Folded,
+    /// Stacks as a flame graph (SVG).
+    Flamegraph,
 }
 
 /// Where and how results go.

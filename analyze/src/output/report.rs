@@ -2,11 +2,12 @@
 
 use super::cells::{Cells, Origins, show};
 use super::hist::{self, Bucket};
+use super::stacks::Style;
 use super::text::{pad, thousands};
 use super::{Destination, Settings};
 use crate::error::Result;
-use crate::query::params::Values;
 use crate::query::histogram::with_unit;
+use crate::query::params::Values;
 use crate::query::{Column, Condition, Query, Render, Show};
 use datafusion::common::ScalarValue;
 use std::io::Write;
@@ -54,6 +55,18 @@ impl<'a> Report<'a> {
             self.enter_block(cells, row)?;
             match &self.query.render {
                 Render::Rows => self.row(cells, row)?,
+                Render::Lines(lines) => {
+                    if let Some(line) = lines.iter().find(|line| line.conditions.iter().all(|condition| self.holds(condition, cells, row)))
+                    {
+                        let text = self.fill(line.text, cells, row);
+                        writeln!(self.destination, "{text}")?;
+                    }
+                }
+                Render::Stacks(_) => {
+                    if let Some(style) = Style::of(self.query, self.values) {
+                        self.destination.write_all(style.text(cells, row).as_bytes())?;
+                    }
+                }
                 Render::Hist => {
                     let number = |column: &str| cells.int(column, row).unwrap_or_default();
                     self.buckets.push((number("low"), number("high"), number("count")));

@@ -18,28 +18,31 @@ pub const GRAMMAR: &str = r#"A report is a file `NAME.sql`: comment lines that d
 -- needs: tcp_close, tcp_connection                   (tables without which it can't answer)
 -- uses: process                                      (tables that make it better; empty if not recorded)
 -- whole: process                                     (tables read without --from, --to, -p, --comm)
--- acting: prev | next                                (which task of a switch -p, --tid, --comm, --cgroup mean; else either)
+-- acting: prev | next [if FLAG]                      (which task of a switch -p, --tid, --comm, --cgroup mean; else either)
 -- param: NAME TYPE [= DEFAULT] [-x] [--long] [pos] : Sentence.
 -- conflicts: NAME, NAME                              (parameters that exclude each other)
 -- column: NAME [AS "HEADING"] KIND[(ARGUMENT, …)][<N|>N] [CONDITION] : Sentence.
 -- title: text with {column} [CONDITION]              (a line above a block of rows)
+-- line: text with {column} [CONDITION]               (what a row is printed as, instead of columns under headings)
 -- interval: Sentence.                                (declares `interval` and `count`, by position)
 -- blocks: COLUMN, …                                  (columns that separate blocks of rows)
 -- histogram: COLUMN ns|bytes|kbytes [weight COLUMN]  (the rows are values to be counted; see below)
+-- buckets: COLUMN, … if FLAG                         (with FLAG, rows are buckets of a histogram for each of these; see below)
+-- stacks: KERNEL, USER value COLUMN task COMM, ID    (rows are stacks; see below)
 -- by: COLUMN, … [(LABEL, …)] [-x] [--long] ["TITLE"] : Sentence.   (a way to group a histogram)
 -- example: tcptop -r 5 5 : The five busiest connections of each five seconds.
 SELECT …
 ```
 
-* **Parameters** are bound to `$NAME`, never pasted. Types: `flag` (boolean), `int`, `seconds` (a positive decimal number), `text`,
-  `ints` (a list, given as `80,443`), `choice(a|b)`. Without default an absent one is NULL. `pos` takes it from its position.
+* **Parameters** are bound to `$NAME`, never pasted. Types: `flag` (boolean), `int`, `number` (decimal), `seconds` (a positive
+  decimal number), `text`, `ints` (a list, given as `80,443`), `errno` (an error by number or name), `choice(a|b)`. Without default an absent one is NULL. `pos` takes it from its position.
   Always bound: `$pid` and `$comm` (NULL if not given), `$window_start` and `$window_end` (timestamps).
 * **Columns** are those of the SELECT, all of them, each with a sentence. Machine formats (`--output csv`, …) get exactly these, raw. The
   table shows them by kind, with `<N` left-aligned or `>N` right-aligned in at least N characters. A column may be declared several
   times with different conditions, and is shown each time whose condition holds; `hidden` instead of a condition keeps it out of the rows.
 * **Kinds** (what the table makes of a raw value): `text` (its argument follows each value), `int`, `comm` and `comm10`, `comm12` (cut to so many
   characters), `args` and `quoted_args` (a list of arguments), `time` (HH:MM:SS, UTC), `elapsed` (seconds since the window's start), `since_first` (seconds
-  since the first row), `us1`, `ms2`, `ms3`, `seconds2` (of ns, with so many decimals), `kb` and `kb2` (of bytes), `float1`, `float2`, `hex`, `errno` (its
+  since the first row), `us`, `us1`, `us3`, `ms2`, `ms3`, `seconds2` (of ns, with so many decimals), `kb` and `kb2` (of bytes), `float1`, `float2`, `hex`, `errno` (its
   name), `addr_port(PORT)` (address and the column PORT), `exit(SIGNAL, CORE)` (exit code, or the signal in these columns).
 * **Conditions**: `if NAME`, `unless NAME` for a parameter that is given, `if COLUMN=VALUE` and `unless COLUMN=VALUE` for a value of the row;
   of several all must hold. When the columns shown change from one row to the next, a new heading is printed.
@@ -50,6 +53,11 @@ SELECT …
   INTERVAL, COUNT, `-T`, `-m` (of ns), `--by COLUMN,…` and those of the `by` lines come with it. A `by` line names its keys, and labels in brackets:
   columns of which the first value stands for the group. A weight says how many values a row stands for; there are no percentiles then.
   `--sql` prints the statement.
+* **Buckets**: for tables that have counted already. With the flag the SELECT gives `unit`, `low`, `high` and `count` of each bucket, which the table
+  shows as histograms; without it, other rows of the same columns.
+* **Stacks**: lists of frames, innermost first, of kernel and user mode, a value, and a name and number of the task that it is about. The table has each
+  stack, as the BCC tools print it. `--output folded` has a line for each, outermost frame first; `--output flamegraph` draws them as SVG. Flags named
+  `folded`, `delimited` and `annotations` do what they do in BCC's `profile`.
 * **SQL** stays within what DuckDB also runs, ends with a total `ORDER BY`, and needs no custom function to give the right answer."#;
 
 /// The longest help line.
@@ -76,6 +84,8 @@ pub struct Query {
     pub whole: Vec<&'static str>,
     /// Which task of a switch it is about.
     pub acting: Acting,
+    /// With a flag, it is about this one.
+    pub acting_if: Option<(&'static str, Acting)>,
     /// Parameters.
     pub params: Vec<Param>,
     /// Sets of parameters that exclude each other.
@@ -90,6 +100,8 @@ pub struct Query {
     pub blocks: Vec<&'static str>,
     /// What makes it a histogram.
     pub histogram: Option<Histogram>,
+    /// The flag with which rows are buckets of histograms, and the columns that tell these apart.
+    pub buckets: Option<(&'static str, Vec<&'static str>)>,
     /// Command lines and what they show.
     pub examples: Vec<(&'static str, &'static str)>,
     /// The statement; of a histogram, the one that gives its values ([`Query::prepare`] makes the whole).
@@ -166,12 +178,16 @@ pub enum ParamType {
     Flag,
     /// A whole number.
     Int,
+    /// A decimal number, 0 or more.
+    Number,
     /// A positive decimal number.
     Seconds,
     /// Any text.
     Text,
     /// Whole numbers, separated by commas.
     Ints,
+    /// An error, by number or name.
+    Errno,
     /// One of these words.
     Choice(Vec<&'static str>),
 }
@@ -235,6 +251,25 @@ pub enum Render {
     Rows,
     /// A histogram per block, from the columns that [`Query::prepare`] makes.
     Hist,
+    /// Each row as the first of these texts whose conditions hold.
+    Lines(Vec<Title>),
+    /// Each row as a stack.
+    Stacks(StackColumns),
+}
+
+/// The columns of a stack.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StackColumns {
+    /// Frames in the kernel.
+    pub kernel: &'static str,
+    /// Frames in user mode.
+    pub user: &'static str,
+    /// What it counts for.
+    pub value: &'static str,
+    /// Name of the task.
+    pub comm: &'static str,
+    /// Number of the task or process.
+    pub id: &'static str,
 }
 
 /// The kinds that the renderer knows, and how many arguments they take.
@@ -249,7 +284,9 @@ pub const KINDS: &[(&str, usize)] = &[
     ("time", 0),
     ("elapsed", 0),
     ("since_first", 0),
+    ("us", 0),
     ("us1", 0),
+    ("us3", 0),
     ("ms2", 0),
     ("ms3", 0),
     ("seconds2", 0),
@@ -277,6 +314,7 @@ pub fn parse(name: &'static str, text: &'static str) -> Result<Query> {
         uses: Vec::new(),
         whole: Vec::new(),
         acting: Acting::Both,
+        acting_if: None,
         params: Vec::new(),
         conflicts: Vec::new(),
         columns: Vec::new(),
@@ -284,6 +322,7 @@ pub fn parse(name: &'static str, text: &'static str) -> Result<Query> {
         render: Render::Rows,
         blocks: Vec::new(),
         histogram: None,
+        buckets: None,
         examples: Vec::new(),
         sql: histogram::expand(text[length..].trim().trim_end_matches(';')),
     };
@@ -304,10 +343,15 @@ fn declaration(query: &mut Query, line: &'static str) -> Result<(), String> {
         "uses" => query.uses = names(rest),
         "whole" => query.whole = names(rest),
         "acting" => {
-            query.acting = match rest.trim() {
+            let (task, flag) = rest.split_once(" if ").map_or((rest, None), |(task, flag)| (task, Some(flag.trim())));
+            let task = match task.trim() {
                 "prev" => Acting::Prev,
                 "next" => Acting::Next,
                 other => return Err(format!("{other:?}: prev or next")),
+            };
+            match flag {
+                Some(flag) => query.acting_if = Some((flag, task)),
+                None => query.acting = task,
             }
         }
         "conflicts" => query.conflicts.push(names(rest)),
@@ -318,6 +362,15 @@ fn declaration(query: &mut Query, line: &'static str) -> Result<(), String> {
         "interval" => query.params.extend(histogram::interval(rest.trim())),
         "histogram" => histogram::declare(query, rest)?,
         "by" => histogram::group(query, rest)?,
+        "buckets" => {
+            let (columns, flag) = rest.split_once(" if ").ok_or("expected buckets: COLUMN, … if FLAG")?;
+            query.buckets = Some((flag.trim(), names(columns)));
+        }
+        "line" => match &mut query.render {
+            Render::Lines(lines) => lines.push(title(rest)?),
+            render => *render = Render::Lines(vec![title(rest)?]),
+        },
+        "stacks" => query.render = Render::Stacks(stacks(rest)?),
         "example" => {
             let (command, doc) = rest.rsplit_once(" : ").ok_or("an example is COMMAND : SENTENCE")?;
             query.examples.push((command.trim(), doc.trim()));
@@ -346,6 +399,8 @@ fn param(text: &'static str) -> Result<Param, String> {
     let kind = match kind {
         "flag" => ParamType::Flag,
         "int" => ParamType::Int,
+        "number" => ParamType::Number,
+        "errno" => ParamType::Errno,
         "seconds" => ParamType::Seconds,
         "text" => ParamType::Text,
         "ints" => ParamType::Ints,
@@ -423,6 +478,15 @@ fn title(text: &'static str) -> Result<Title, String> {
     Ok(Title { text, conditions: conditions(rest)? })
 }
 
+fn stacks(text: &'static str) -> Result<StackColumns, String> {
+    let parts = text.split_once(" value ").and_then(|(frames, rest)| Some((names(frames), rest.split_once(" task ")?)));
+    let parts = parts.map(|(frames, (value, task))| (frames, value.trim(), names(task)));
+    match parts.as_ref().map(|(frames, value, task)| (frames.as_slice(), *value, task.as_slice())) {
+        Some(([kernel, user], value, [comm, id])) => Ok(StackColumns { kernel, user, value, comm, id }),
+        _ => Err("expected stacks: KERNEL, USER value COLUMN task COMM, ID".to_owned()),
+    }
+}
+
 /// What every header must have, and that its parts fit together.
 fn complete(query: &Query) -> Result<(), String> {
     let sentence = |text: &str| text.ends_with('.');
@@ -447,7 +511,9 @@ fn complete(query: &Query) -> Result<(), String> {
         Show::If(conditions) => Some(conditions),
         _ => None,
     });
-    for condition in of_columns.chain(query.titles.iter().map(|title| &title.conditions)).flatten() {
+    let lines: &[Title] = if let Render::Lines(lines) = &query.render { lines } else { &[] };
+    let texts = || query.titles.iter().chain(lines);
+    for condition in of_columns.chain(texts().map(|title| &title.conditions)).flatten() {
         if !(if condition.value.is_some() { is_column(condition.name) } else { is_param(condition.name) }) {
             return Err(format!("condition on {}: there is no such thing", condition.name));
         }
@@ -457,7 +523,16 @@ fn complete(query: &Query) -> Result<(), String> {
         [histogram.value].into_iter().chain(histogram.weight).chain(groups.copied())
     });
     let arguments = query.columns.iter().filter(|column| column.kind != "text").flat_map(|column| column.arguments.iter().copied());
-    let in_titles = query.titles.iter().flat_map(|title| placeholders(title.text));
+    let in_titles = texts().flat_map(|title| placeholders(title.text));
+    let stacks = match &query.render {
+        Render::Stacks(columns) => vec![columns.kernel, columns.user, columns.value, columns.comm, columns.id],
+        _ => Vec::new(),
+    };
+    let hist = hist.chain(query.buckets.iter().flat_map(|(_, keys)| [&["unit", "low", "high", "count"], &keys[..]].concat())).chain(stacks);
+    let flags = query.buckets.iter().map(|(flag, _)| *flag).chain(query.acting_if.map(|(flag, _)| flag));
+    if let Some(flag) = flags.into_iter().find(|flag| !is_param(flag)) {
+        return Err(format!("there is no parameter {flag}"));
+    }
     if let Some(name) = query.blocks.iter().copied().chain(hist).chain(in_titles).chain(arguments).find(|name| !is_column(name)) {
         return Err(format!("there is no column {name}"));
     }

@@ -52,7 +52,9 @@ fn nth(ts: &str) -> String {
 
 /// When the interval `nth` ends.
 fn interval_end(nth: &str) -> String {
-    format!("CASE WHEN $interval IS NULL THEN $window_end ELSE to_timestamp(date_part('epoch', $window_start) + ({nth} + 1) * $interval) END")
+    format!(
+        "CASE WHEN $interval IS NULL THEN $window_end ELSE to_timestamp(date_part('epoch', $window_start) + ({nth} + 1) * $interval) END"
+    )
 }
 
 /// The parameters of a report that has intervals.
@@ -75,7 +77,11 @@ pub fn declare(query: &mut Query, text: &'static str) -> Result<(), String> {
         "kbytes" => Unit::Kbytes,
         other => return Err(format!("there is no unit {other:?}: ns, bytes or kbytes")),
     };
-    query.params.extend(interval("Seconds of each histogram; without, one for the whole window."));
+    // A report whose live tool takes them by option has declared them before.
+    let undeclared = |param: &Param| !query.params.iter().any(|known| known.name == param.name);
+    let fresh: Vec<Param> =
+        interval("Seconds of each histogram; without, one for the whole window.").into_iter().filter(undeclared).collect();
+    query.params.extend(fresh);
     let flag = |name, short, doc| Param {
         name,
         kind: ParamType::Flag,
@@ -109,8 +115,7 @@ pub fn group(query: &mut Query, text: &'static str) -> Result<(), String> {
         Some(rest) => rest.split_once(')').ok_or("a bracket is not closed")?,
         None => ("", rest),
     };
-    let mut param =
-        Param { name: "", kind: ParamType::Flag, default: None, short: None, long: None, positional: false, doc: doc.trim() };
+    let mut param = Param { name: "", kind: ParamType::Flag, default: None, short: None, long: None, positional: false, doc: doc.trim() };
     for option in options.split_whitespace() {
         match option.strip_prefix("--") {
             Some(long) => (param.long, param.name) = (Some(long), long),
@@ -161,8 +166,7 @@ impl Grouping {
         let new = |known: &[&str], name: &&&'static str| !known.contains(*name);
         let fresh: Vec<&'static str> = keys.iter().filter(|key| new(&self.keys, key)).copied().collect();
         self.keys.extend(fresh);
-        let fresh: Vec<&'static str> =
-            labels.iter().filter(|label| new(&self.labels, label) && new(&self.keys, label)).copied().collect();
+        let fresh: Vec<&'static str> = labels.iter().filter(|label| new(&self.labels, label) && new(&self.keys, label)).copied().collect();
         self.labels.extend(fresh);
         self.labels.retain(|label| !self.keys.contains(label));
         self.titles.push(title);
@@ -170,17 +174,25 @@ impl Grouping {
 }
 
 impl Query {
-    /// The query as it runs with these values: a histogram with its statement, columns and titles, another as it is.
+    /// The query as it runs with these values: a histogram with its statement, columns and titles, another as its flags have it.
     pub fn prepare(&self, values: &Values) -> Result<Query> {
         let mut query = self.clone();
+        let given = |name: &str| values.get(name) == Some(&ScalarValue::Boolean(Some(true)));
+        if let Some((_, task)) = self.acting_if.filter(|(flag, _)| given(flag)) {
+            query.acting = task;
+        }
+        if let Some((_, keys)) = self.buckets.as_ref().filter(|(flag, _)| given(flag)) {
+            query.render = Render::Hist;
+            query.blocks.extend(keys);
+        }
         let Some(histogram) = &self.histogram else { return Ok(query) };
         let grouping = Grouping::chosen(self, histogram, values)?;
         query.sql = Cow::Owned(statement(&self.sql, histogram, &grouping));
         query.columns = columns(self, histogram, &grouping);
         query.render = Render::Hist;
         query.blocks = std::iter::once("interval_end").chain(grouping.keys.iter().copied()).collect();
-        if values.get("timestamp") == Some(&ScalarValue::Boolean(Some(true))) {
-            query.titles.push(Title { text: "{interval_end}", conditions: Vec::new() });
+        if given("timestamp") {
+            query.titles.insert(0, Title { text: "{interval_end}", conditions: Vec::new() });
         }
         query.titles.extend(grouping.titles.iter().map(|text| Title { text, conditions: Vec::new() }));
         Ok(query)

@@ -10,7 +10,7 @@ pub mod params;
 pub mod reference;
 
 use crate::error::{Error, Result};
-pub use header::{Column, Condition, Histogram, Param, ParamType, Query, Render, Show, Title, Unit};
+pub use header::{Column, Condition, Histogram, Param, ParamType, Query, Render, Show, StackColumns, Title, Unit};
 use std::path::Path;
 
 mod embedded {

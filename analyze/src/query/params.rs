@@ -2,6 +2,7 @@
 
 use super::{Param, ParamType, Query};
 use crate::engine::Engine;
+use crate::errno;
 use crate::error::{Error, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use datafusion::common::ScalarValue;
@@ -37,6 +38,8 @@ fn argument(param: &Param, query: &Query) -> Arg {
     arg = match &param.kind {
         ParamType::Flag => return arg.action(ArgAction::SetTrue),
         ParamType::Int => arg.value_parser(clap::value_parser!(i64).range(0..)),
+        ParamType::Number => arg.value_parser(number),
+        ParamType::Errno => arg.value_parser(error_number),
         ParamType::Seconds => arg.value_parser(seconds),
         ParamType::Text => arg,
         ParamType::Ints => arg.value_delimiter(',').value_parser(clap::value_parser!(i64).range(0..)),
@@ -55,6 +58,17 @@ fn seconds(text: &str) -> Result<f64, String> {
         Ok(value) if (1e-9..=9.2e9).contains(&value) => Ok(value),
         _ => Err("a positive number of seconds".to_owned()),
     }
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=9.2e18).contains(&value) => Ok(value),
+        _ => Err("a number, 0 or more".to_owned()),
+    }
+}
+
+fn error_number(text: &str) -> Result<i64, String> {
+    errno::number(text).ok_or_else(|| "an error's number, or its name as ENOENT".to_owned())
 }
 
 fn after_help(query: &Query) -> String {
@@ -105,8 +119,8 @@ fn value(param: &Param, matches: &ArgMatches) -> Result<ScalarValue> {
     let wrong = |error: clap::parser::MatchesError| Error::new(param.name, error);
     Ok(match &param.kind {
         ParamType::Flag => ScalarValue::Boolean(Some(matches.try_get_one::<bool>(param.name).map_err(wrong)?.copied().unwrap_or(false))),
-        ParamType::Int => ScalarValue::Int64(matches.try_get_one::<i64>(param.name).map_err(wrong)?.copied()),
-        ParamType::Seconds => ScalarValue::Float64(matches.try_get_one::<f64>(param.name).map_err(wrong)?.copied()),
+        ParamType::Int | ParamType::Errno => ScalarValue::Int64(matches.try_get_one::<i64>(param.name).map_err(wrong)?.copied()),
+        ParamType::Seconds | ParamType::Number => ScalarValue::Float64(matches.try_get_one::<f64>(param.name).map_err(wrong)?.copied()),
         ParamType::Text | ParamType::Choice(_) => ScalarValue::Utf8(matches.try_get_one::<String>(param.name).map_err(wrong)?.cloned()),
         ParamType::Ints => match matches.try_get_many::<i64>(param.name).map_err(wrong)? {
             Some(numbers) => {
