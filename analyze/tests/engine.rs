@@ -14,7 +14,7 @@ use ebrec_format::wire::NULL64;
 use std::path::{Path, PathBuf};
 
 fn small(name: &str) -> String {
-    text(&sample(&directory(name).join("small.ebrec")))
+    text(&builder().write(&directory(name).join("small.ebrec")))
 }
 
 fn text(path: &Path) -> String {
@@ -325,4 +325,27 @@ fn a_recording_that_was_killed_is_read_and_said_to_be_partial() {
     assert!(code == 0 && out.contains("4 -> 7          : 1"), "{out}{err}");
     assert!(err.contains("note: ") && err.contains("still runs or was killed"), "{err}");
     assert!(run(&[&capture]).0.contains("not ended"));
+}
+
+#[test]
+fn only_loose_segments_are_covered_by_others() {
+    let directory = directory("covered");
+    let (idle, web) = (task(0, 0, "swapper/0"), task(200, 201, "web"));
+    let rows = |from: u64, n: u64| encoded(&(from..from + n).map(|i| switch(i * 1_000, idle, web, i)).collect::<Vec<_>>());
+    let count = |capture: &Path| {
+        let out = stdout(&[&text(capture), "--output", "csv", "sql", "SELECT count(*) AS n, min(next_waited_ns) AS a FROM sched_switch"]);
+        out.lines().nth(1).unwrap().to_owned()
+    };
+    // Late rows are loose until the end; large segments between them are not.
+    let names = ["sched_switch/000001-000005.parquet", "sched_switch/000002-000002.parquet", "sched_switch/000004-000004.parquet"];
+    let packed = names.iter().zip(0..).fold(Builder::default(), |builder, (name, nth)| builder.raw(name, rows(100 * nth, 100)));
+    assert_eq!(count(&packed.write(&directory.join("a.ebrec"))), "300,0");
+    // A crash left what had been merged.
+    let partial = directory.join("b.ebrec.partial");
+    std::fs::create_dir_all(partial.join("loose")).unwrap();
+    std::fs::write(partial.join("manifest.json"), serde_json::to_vec(&Builder::default().manifest).unwrap()).unwrap();
+    for (range, from, n) in [("000001-000005", 0, 100), ("000001-000001", 0, 50), ("000005-000005", 50, 50), ("000006-000006", 200, 10)] {
+        std::fs::write(partial.join(format!("loose/sched_switch.{range}.parquet")), rows(from, n)).unwrap();
+    }
+    assert_eq!(count(&partial), "110,0");
 }

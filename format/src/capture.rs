@@ -11,7 +11,8 @@
 //! * `manifest.json`.
 //!
 //! `FIRST` and `LAST` count the flushes of a table. When its loose segments are large enough, they become one entry of
-//! the pack that covers their numbers; a crash between that and their removal leaves both, and the covered ones are ignored.
+//! the pack that covers their numbers; a crash between that and their removal leaves both, and the covered loose ones are ignored.
+//! What is in the pack stays: large segments go there at once, so that their numbers may lie between those of loose ones.
 //! At the end every table's rest is packed, the manifest follows, the ZIP directory is written, and the pack is renamed to
 //! `NAME.ebrec`. No byte is written twice, so the time from stop to usable file does not grow with the recording.
 //! With `--format dir` the same names are files of a directory.
@@ -304,10 +305,12 @@ fn assemble(path: &Path, manifest: Manifest, state: State, all: Vec<Segment>) ->
     let mut segments: BTreeMap<String, Vec<Segment>> = BTreeMap::new();
     let mut covered: Option<(String, u64)> = None;
     for (table, _, last, segment) in known {
-        if covered.as_ref().is_some_and(|(t, until)| *t == table && last <= *until) {
+        let until = covered.as_ref().filter(|(t, _)| *t == table).map(|(_, until)| *until);
+        let is_loose = segment.name.split_once('/').is_some_and(|(folder, _)| folder == LOOSE);
+        if is_loose && until.is_some_and(|until| last <= until) {
             continue;
         }
-        covered = Some((table.clone(), last));
+        covered = Some((table.clone(), until.map_or(last, |until| until.max(last))));
         segments.entry(table).or_default().push(segment);
     }
     Capture { path: path.to_owned(), manifest, state, remarks: Vec::new(), segments }

@@ -149,10 +149,9 @@ impl Engine {
     pub fn window(&self) -> (i64, i64) {
         // Queries subtract instants: a manifest from before 1970 or after 2200 must not make them overflow.
         const LATEST: i64 = 230 * 31_557_600 * 1_000_000_000;
-        let windows =
-            self.captures().iter().zip(&self.shared.filters[self.which.clone()]).map(|(capture, filter)| {
-                (filter.from.unwrap_or(capture.manifest.started_ns), filter.to.unwrap_or(capture.manifest.ended_ns))
-            });
+        let windows = self.captures().iter().zip(&self.shared.filters[self.which.clone()]).map(|(capture, filter)| {
+            (filter.from.unwrap_or(capture.manifest.started_ns), filter.to.unwrap_or(capture.manifest.ended_ns))
+        });
         let (from, to) = windows.reduce(|all, one| (all.0.min(one.0), all.1.max(one.1))).unwrap_or_default();
         (from.clamp(0, LATEST), to.clamp(0, LATEST))
     }
