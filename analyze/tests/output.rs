@@ -4,12 +4,12 @@
 
 mod common;
 
-use common::{Builder, SECOND, directory, ebrec, head, sample, stdout, task};
+use common::{Builder, SECOND, builder, directory, ebrec, head, stdout, task};
 use ebrec_format::events::process::ProcessFork;
 use std::process::{Command, Stdio};
 
 fn small(name: &str) -> String {
-    sample(&directory(name).join("small.ebrec")).to_str().unwrap().to_owned()
+    builder().write(&directory(name).join("small.ebrec")).to_str().unwrap().to_owned()
 }
 
 #[test]
