@@ -34,7 +34,7 @@ WITH kernel_threads AS (
     SELECT tid, ts, target, waker, blocked_ns FROM woken
     UNION ALL
     SELECT wakee_tid AS tid, ts, NULL AS target, comm AS waker, NULL AS blocked_ns FROM sched_wakeup
-    WHERE wakee_tid IN (SELECT tid FROM woken) AND CAST(ts AS TIMESTAMPTZ) < CAST($window_end AS TIMESTAMPTZ)
+    WHERE wakee_tid IN (SELECT DISTINCT tid FROM woken) AND CAST(ts AS TIMESTAMPTZ) < CAST($window_end AS TIMESTAMPTZ)
 ), paired AS (
     -- What comes last before the switch is the wake-up that led to it.
     SELECT target, blocked_ns, lag(waker) OVER (PARTITION BY tid ORDER BY ts) AS waker FROM happened
