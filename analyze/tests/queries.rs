@@ -124,6 +124,12 @@ fn a_wrong_header_is_refused_with_its_line() {
         ("flag -w", "boolean -w", "mine.sql, line 4: there is no parameter type boolean"),
         ("flag -w", "flag", "parameter wide: can't be given"),
         ("wide flag", "pid flag", "parameter pid"),
+        ("-- group: g\n", "-- group: g\n-- stacks: a value b\n", "mine.sql, line 3: expected stacks: KERNEL, USER"),
+        ("-- group: g\n", "-- group: g\n-- stacks: ts, ts value n task ts, ts\n", "there is no column n"),
+        ("-- group: g\n", "-- group: g\n-- buckets: ts if wide\n", "there is no column unit"),
+        ("-- group: g\n", "-- group: g\n-- buckets: ts\n", "mine.sql, line 3: expected buckets: COLUMN"),
+        ("-- group: g\n", "-- group: g\n-- acting: next if narrow\n", "there is no parameter narrow"),
+        ("-- group: g\n", "-- group: g\n-- line: {when}\n", "there is no column when"),
         ("SELECT ts FROM loss ORDER BY ts", "", "a SELECT are required"),
     ] {
         let error = parse(GOOD.replace(from, to)).map(|_| ()).unwrap_err();

@@ -170,6 +170,39 @@ fn headings_are_those_of_the_live_tools() {
     }
 }
 
+#[test]
+fn stacks_are_drawn() {
+    let capture = sample(&directory("stacks").join("sample.ebrec"));
+    let capture = capture.to_str().unwrap();
+    let svg = stdout(&[capture, "profile", "--output", "flamegraph"]);
+    assert!(svg.starts_with("<?xml") && svg.trim_end().ends_with("</svg>"));
+    // Below `all` the program, then its frames from the outermost on; a separator in a name is none.
+    for title in ["all (5 samples, 100%)", "web (3 samples, 60.00%)", "parse:line (3 samples, 60.00%)", "copy_to_user (2 samples, 40.00%)"]
+    {
+        assert!(svg.contains(&format!("<title>{title}</title>")), "{title}");
+    }
+    assert_eq!(svg, stdout(&[capture, "profile", "--output", "flamegraph"]), "the same picture each time");
+    let svg = stdout(&[capture, "offcputime", "-k", "--output", "flamegraph"]);
+    assert!(svg.contains("<title>worker_thread (40,000 us, 100.00%)</title>"), "time in microseconds");
+    // Of several captures each has a flame of its own.
+    let twice = stdout(&[capture, capture, "profile", "-f", "-U"]);
+    assert_eq!(twice.lines().filter(|line| *line == "sample;web;_start;main;parse:line 3").count(), 2, "{twice}");
+    let output = common::ebrec(&[capture, "tcplife", "--output", "folded"]);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && err.contains("only reports of stacks"), "{err}");
+}
+
+#[test]
+fn errors_and_numbers_are_parameters() {
+    let capture = sample(&directory("parameters").join("sample.ebrec"));
+    let capture = capture.to_str().unwrap();
+    assert_eq!(stdout(&[capture, "syscount", "-e", "ENOENT"]), stdout(&[capture, "syscount", "-e", "2"]));
+    for args in [["syscount", "-e", "ENOTHING"], ["syscount", "-e", "0"], ["tcpconnlat", "--", "-1"]] {
+        let output = common::ebrec(&[&[capture], &args[..]].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+    }
+}
+
 /// Calls with arguments: the rows that `batch_of` can't make, because the arguments follow the record.
 fn execs(calls: &[(&str, &[&str])]) -> Vec<u8> {
     let table = ProcessExec::table();
