@@ -75,7 +75,7 @@ fn text(engine: &Engine, settings: &Settings, tables: &RecordBatch, parts: Parts
             continue;
         }
         writeln!(out, "\n{}", query.help)?;
-        let mut report = Report::new(query, &values, engine.window().0, settings, out);
+        let mut report = Report::new(query, &values, engine.window().0, settings.width(), out);
         for batch in rows {
             let cells = Cells::new(&batch)?;
             report.write(&cells, 0..cells.rows())?;

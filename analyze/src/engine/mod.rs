@@ -121,6 +121,16 @@ impl Engine {
         &self.shared.filters[self.which.start]
     }
 
+    /// The names of the functions that a query may use.
+    pub fn functions(&self) -> Vec<String> {
+        let state = self.context.state();
+        let mut names: Vec<String> = state.scalar_functions().keys().chain(state.aggregate_functions().keys()).cloned().collect();
+        names.extend(state.window_functions().keys().cloned());
+        names.sort();
+        names.dedup();
+        names
+    }
+
     /// Plans a report, over one capture.
     pub async fn report(&self, query: &Query, values: &Values) -> Result<DataFrame> {
         if let Some(table) = query.needs.iter().find(|table| !self.tables.is_captured(table)) {

@@ -3,7 +3,7 @@
 use super::cells::{Cells, Origins, show};
 use super::hist::{self, Bucket};
 use super::text::{pad, thousands};
-use super::{Destination, Settings};
+use super::Destination;
 use crate::error::Result;
 use crate::query::params::Values;
 use crate::query::histogram::with_unit;
@@ -31,13 +31,13 @@ pub struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// A report with these parameters, over a window that begins at `window` (ns).
-    pub fn new(query: &'a Query, values: &'a Values, window: i64, settings: &Settings, destination: Destination) -> Report<'a> {
+    /// A report with these parameters, over a window that begins at `window` (ns), in lines of at most `terminal` characters.
+    pub fn new(query: &'a Query, values: &'a Values, window: i64, terminal: Option<usize>, destination: Destination) -> Report<'a> {
         Report {
             query,
             values,
             destination,
-            terminal: settings.width(),
+            terminal,
             origins: Origins { window, first: None },
             shown: Vec::new(),
             block: None,
@@ -46,6 +46,12 @@ impl<'a> Report<'a> {
             unit: String::new(),
             percentiles: None,
         }
+    }
+
+    /// Writes what it holds back, to go on afterwards.
+    pub fn flush(&mut self) -> Result<()> {
+        self.leave_block()?;
+        Ok(self.destination.flush()?)
     }
 
     /// Adds the rows `from..to` of a batch.
@@ -67,8 +73,7 @@ impl<'a> Report<'a> {
 
     /// Writes what is left, and gives the destination back.
     pub fn finish(mut self) -> Result<Destination> {
-        self.leave_block()?;
-        self.destination.flush()?;
+        self.flush()?;
         Ok(self.destination)
     }
 
