@@ -14,6 +14,7 @@ use crate::run::{self, Outcome};
 use crate::shell;
 use crate::suggest::closest;
 use crate::summary;
+use crate::triage::Threshold;
 use crate::window;
 use clap::ArgMatches;
 use std::ffi::OsString;
@@ -73,7 +74,7 @@ fn try_main(args: Vec<OsString>) -> Result<u8> {
             return Ok(OK);
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().worker_threads(workers()).build()?;
     runtime.block_on(dispatch(&queries, &matches))
 }
 
@@ -93,7 +94,10 @@ async fn dispatch(queries: &Queries, matches: &ArgMatches) -> Result<u8> {
     let paths: Vec<PathBuf> = matches.get_many::<PathBuf>("captures").unwrap_or_default().cloned().collect();
     let engine = open(&paths, &globals, queries).await?;
     let (outcome, is_report) = match name {
-        None => (Outcome::new(1, summary::write(&engine, &settings).await?), false),
+        None => {
+            let thresholds: Vec<Threshold> = matches.get_many("threshold").unwrap_or_default().cloned().collect();
+            (Outcome::new(1, summary::write(&engine, &thresholds, &settings).await?), false)
+        }
         Some("sql") => match statements(sub)? {
             Some(text) => (run::script(&engine, &text, &settings).await?, false),
             None => {
@@ -113,7 +117,14 @@ async fn dispatch(queries: &Queries, matches: &ArgMatches) -> Result<u8> {
         }
         Some(report) => {
             let query = queries.get(report).ok_or_else(|| Error::text(format!("there is no report {report}")))?;
-            (run::report(&engine, query, &params::values(query, sub)?, &settings).await?, true)
+            let values = params::values(query, sub)?;
+            if globals.show_sql {
+                for one in engine.each() {
+                    writeln!(settings.open()?, "{};", one.portable(query, &values)?)?;
+                }
+                return Ok(OK);
+            }
+            (run::report(&engine, query, &values, &settings).await?, true)
         }
     };
     let notes = notes::about(&engine, &outcome.tables).await?;

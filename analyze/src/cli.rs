@@ -4,6 +4,7 @@ use crate::engine::DEFAULT_MEMORY;
 use crate::output::Format;
 use crate::query::{Queries, params};
 use crate::replay;
+use crate::triage;
 use crate::window::{Instant, size};
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use std::ffi::OsString;
@@ -47,6 +48,14 @@ pub fn command(queries: &Queries) -> Command {
                 .value_hint(ValueHint::AnyPath)
                 .action(ArgAction::Append)
                 .num_args(1..),
+        )
+        .arg(
+            Arg::new("threshold")
+                .long("threshold")
+                .value_name("CHECK.NAME=N")
+                .help("What stands out, from here on: cpu.p99_ms=5; docs/TRIAGE.md lists the thresholds")
+                .value_parser(triage::threshold)
+                .action(ArgAction::Append),
         )
         .args(globals())
         .subcommand(
@@ -105,6 +114,7 @@ fn globals() -> Vec<Arg> {
         option("out", "FILE", "Writes the result to a file").short('o').value_parser(value_parser!(PathBuf)),
         option("rows", "N", "The largest number of rows; 0 is all [default: 100 on a terminal, else all]")
             .value_parser(value_parser!(i64).range(0..)),
+        flag("show-sql", "Prints a report's SQL instead, for other engines to run over the unzipped files"),
         flag("quiet", "Says nothing but results and errors"),
         flag("strict", "Fails (exit code 2) if records are missing that the answer needs"),
         option("queries", "DIR", "Adds the reports of a directory of .sql files").value_parser(value_parser!(PathBuf)),
@@ -152,6 +162,8 @@ pub struct Globals {
     pub rows: Option<usize>,
     /// `--quiet`.
     pub quiet: bool,
+    /// `--show-sql`.
+    pub show_sql: bool,
     /// `--strict`.
     pub strict: bool,
     /// `--memory`.
@@ -172,6 +184,7 @@ impl Globals {
             out: one(matches, "out"),
             rows: one::<i64>(matches, "rows").and_then(|rows| usize::try_from(rows).ok()),
             quiet: one(matches, "quiet").unwrap_or(false),
+            show_sql: one(matches, "show-sql").unwrap_or(false),
             strict: one(matches, "strict").unwrap_or(false),
             memory: one(matches, "memory").unwrap_or(DEFAULT_MEMORY),
         }

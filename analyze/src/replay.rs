@@ -131,7 +131,11 @@ pub async fn replay(engine: &Engine, queries: &Queries, matches: &ArgMatches, se
     let (frames, outcome) = frames(engine, query, &values).await?;
     let screen = settings.on_terminal() && std::io::stdin().is_terminal() && !sub.get_flag("noclear");
     let speed = sub.get_one::<Speed>("speed").copied().unwrap_or(if settings.on_terminal() { Speed::Times(1.0) } else { Speed::Max });
-    if screen { Screen::new(&frames, speed)?.play()? } else { print(&frames, speed, settings)? }
+    if screen {
+        Screen::new(&frames, speed)?.play()?
+    } else {
+        print(&frames, speed, settings)?
+    }
     Ok(outcome)
 }
 
@@ -208,7 +212,8 @@ fn print(frames: &Frames, speed: Speed, settings: &Settings) -> Result<()> {
         } else {
             let gap = if first { "" } else { "\n" };
             writeln!(out, "{gap}--- {} ---", time_of_day(frame.at))?;
-            out.write_all(frame.text.as_bytes())?;
+            let nothing = if frame.text.is_empty() { "(nothing)\n" } else { "" };
+            write!(out, "{}{nothing}", frame.text)?;
         }
         first = false;
         if speed != Speed::Max {
@@ -246,7 +251,8 @@ impl<'a> Screen<'a> {
         let mut due = Instant::now() + self.pause();
         self.draw()?;
         loop {
-            let wait = if self.paused || self.is_last() { Duration::from_secs(3600) } else { due.saturating_duration_since(Instant::now()) };
+            let wait =
+                if self.paused || self.is_last() { Duration::from_secs(3600) } else { due.saturating_duration_since(Instant::now()) };
             if event::poll(wait)? {
                 match self.handle(&event::read()?) {
                     Next::Leave => return Ok(()),
@@ -288,7 +294,9 @@ impl<'a> Screen<'a> {
             KeyCode::PageUp => self.at = self.at.saturating_sub(PAGE),
             KeyCode::Home | KeyCode::Char('g') => self.at = 0,
             KeyCode::End | KeyCode::Char('G') => self.at = last,
-            KeyCode::Char('+') => self.speed = if let Speed::Times(times) = self.speed { Speed::Times((times * 2.0).min(1e6)) } else { Speed::Max },
+            KeyCode::Char('+') => {
+                self.speed = if let Speed::Times(times) = self.speed { Speed::Times((times * 2.0).min(1e6)) } else { Speed::Max }
+            }
             KeyCode::Char('-') => {
                 self.speed = if let Speed::Times(times) = self.speed { Speed::Times((times / 2.0).max(0.001)) } else { Speed::Times(16.0) }
             }
@@ -302,7 +310,11 @@ impl<'a> Screen<'a> {
         let (width, height) = (usize::from(width), usize::from(height));
         let mut out = std::io::stdout().lock();
         queue!(out, MoveTo(0, 0))?;
-        for line in self.lines(height.saturating_sub(1)) {
+        let mut lines = self.lines(height.saturating_sub(1));
+        if lines.is_empty() {
+            lines.push("(nothing)");
+        }
+        for line in lines {
             queue!(out, Clear(ClearType::CurrentLine))?;
             write!(out, "{}\r\n", shorten(line, width))?;
         }
@@ -316,7 +328,13 @@ impl<'a> Screen<'a> {
         let now = frames.get(self.at).map_or(self.frames.start, |frame| frame.at);
         let last = frames.last().map_or(now, |frame| frame.at);
         let elapsed = |at: i64| (at - self.frames.start) as f64 / 1e9;
-        let state = if self.paused { "paused" } else if self.is_last() { "end" } else { "" };
+        let state = if self.paused {
+            "paused"
+        } else if self.is_last() {
+            "end"
+        } else {
+            ""
+        };
         format!(
             "{} {} (+{:.1} of {:.1} s, {}) {state}{}{KEYS}",
             self.frames.name,

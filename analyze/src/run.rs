@@ -1,8 +1,8 @@
 //! Runs a statement or a report and writes the result.
 
+use crate::engine::Engine;
 use crate::engine::catalog::Reading;
 use crate::engine::table::PARTITION_COLUMNS;
-use crate::engine::{Engine, partition_of};
 use crate::error::{Error, Result};
 use crate::output::cells::Cells;
 use crate::output::machine::Machine;
@@ -125,7 +125,7 @@ pub async fn report(engine: &Engine, query: &Query, values: &Values, settings: &
     for one in engine.each() {
         let frame = one.report(query, values).await?;
         outcome.tables.extend(one.tables().touched());
-        let partition = partition_of(&one.captures()[0]);
+        let partition = one.partition();
         if people {
             let mut destination = settings.open_again(outcome.captures)?;
             if many {
@@ -155,9 +155,9 @@ pub async fn report(engine: &Engine, query: &Query, values: &Values, settings: &
     Ok(outcome)
 }
 
-fn with_partition(frame: DataFrame, values: [String; 2]) -> Result<DataFrame> {
+fn with_partition(frame: DataFrame, values: &[String; 2]) -> Result<DataFrame> {
     let known: Vec<Expr> = frame.schema().columns().into_iter().map(Expr::Column).collect();
-    let added = PARTITION_COLUMNS.iter().zip(values).map(|(name, value)| lit(value).alias(*name));
+    let added = PARTITION_COLUMNS.iter().zip(values).map(|(name, value)| lit(value.as_str()).alias(*name));
     Ok(frame.select(added.chain(known).collect::<Vec<_>>())?)
 }
 

@@ -88,9 +88,12 @@ impl Names {
     /// What may stand at `at` of `line`, and where the word that it completes begins.
     fn candidates(&self, line: &str, at: usize) -> (usize, Vec<String>) {
         let before = &line[..at];
-        let start = before.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |i| i + before[i..].chars().next().map_or(1, char::len_utf8));
+        let start = before
+            .rfind(|c: char| !c.is_alphanumeric() && c != '_')
+            .map_or(0, |i| i + before[i..].chars().next().map_or(1, char::len_utf8));
         let word = &before[start..];
-        let fits = |name: &str| name.len() >= word.len() && name.is_char_boundary(word.len()) && name[..word.len()].eq_ignore_ascii_case(word);
+        let fits =
+            |name: &str| name.len() >= word.len() && name.is_char_boundary(word.len()) && name[..word.len()].eq_ignore_ascii_case(word);
         let mut found: Vec<String> = Vec::new();
         if before.starts_with('\\') {
             let names = COMMANDS.iter().map(|(name, ..)| *name).chain(self.reports.iter().map(String::as_str));
@@ -127,7 +130,8 @@ impl Completer for Names {
 
 /// Where lines are kept; `None`: nowhere.
 fn history_file() -> Option<PathBuf> {
-    let home = |name: &str, below: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(|value| PathBuf::from(value).join(below));
+    let home =
+        |name: &str, below: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(|value| PathBuf::from(value).join(below));
     let directory = home("XDG_STATE_HOME", "").or_else(|| home("HOME", ".local/state")).or_else(|| home("LOCALAPPDATA", ""))?.join("ebrec");
     std::fs::create_dir_all(&directory).ok()?;
     Some(directory.join("sql_history"))
@@ -152,7 +156,10 @@ pub async fn run(engine: &Engine, settings: &Settings) -> Result<()> {
     }
     let mut session = Session { engine, settings: settings.clone(), timing: false };
     let tables = engine.tables().names().len();
-    println!("{} with {tables} tables. Statements end with ; and \\? is help.", engine.captures().iter().map(|c| c.path.display().to_string()).collect::<Vec<_>>().join(", "));
+    println!(
+        "{} with {tables} tables. Statements end with ; and \\? is help.",
+        engine.captures().iter().map(|c| c.path.display().to_string()).collect::<Vec<_>>().join(", ")
+    );
     loop {
         match editor.readline("ebrec> ") {
             Ok(line) => {
@@ -264,7 +271,8 @@ impl Session<'_> {
                 None => error.hint("\\? lists the commands, \\reports the reports"),
             });
         };
-        let matches = match params::command(query).no_binary_name(false).try_get_matches_from(line.trim_end_matches(';').split_whitespace()) {
+        let matches = match params::command(query).no_binary_name(false).try_get_matches_from(line.trim_end_matches(';').split_whitespace())
+        {
             Ok(matches) => matches,
             // Its help, or what is wrong, with its usage.
             Err(error) => return Ok(error.print()?),

@@ -146,6 +146,19 @@ pub fn show(cells: &Cells, column: &Column, row: usize, origins: &mut Origins) -
     }
 }
 
+/// A text with `{name}` replaced by what `value` gives for it, and `\n` by a line break.
+pub fn fill(text: &str, mut value: impl FnMut(&str) -> Option<String>) -> String {
+    let text = text.replace("\\n", "\n");
+    let mut out = String::new();
+    let mut rest = text.as_str();
+    while let Some((before, (name, after))) = rest.split_once('{').and_then(|(before, at)| Some((before, at.split_once('}')?))) {
+        out.push_str(before);
+        out.push_str(&value(name).unwrap_or_default());
+        rest = after;
+    }
+    out + rest
+}
+
 /// `comm12` is the first 12 characters.
 fn cut(kind: &str, text: String) -> String {
     match kind.strip_prefix("comm").and_then(|limit| limit.parse().ok()) {

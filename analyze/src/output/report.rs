@@ -1,12 +1,12 @@
 //! A report's rows in the layout of the live tool: headings, blocks with titles, histograms.
 
-use super::cells::{Cells, Origins, show};
+use super::Destination;
+use super::cells::{Cells, Origins, fill, show};
 use super::hist::{self, Bucket};
 use super::text::{pad, thousands};
-use super::Destination;
 use crate::error::Result;
-use crate::query::params::Values;
 use crate::query::histogram::with_unit;
+use crate::query::params::Values;
 use crate::query::{Column, Condition, Query, Render, Show};
 use datafusion::common::ScalarValue;
 use std::io::Write;
@@ -128,7 +128,7 @@ impl<'a> Report<'a> {
         };
         let (p50, p90, p99, p999, max) = (show("p50")?, show("p90")?, show("p99")?, show("p999")?, show("max")?);
         let total = thousands(u64::try_from(cells.int("total", row)?).ok()?);
-        Some(format!("     p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p999}  max {max} {}; {total} in all", self.unit))
+        Some(format!("     p50={p50} p90={p90} p99={p99} p99.9={p999} max={max} {}, n={total}", self.unit))
     }
 
     fn row(&mut self, cells: &Cells, row: usize) -> Result<()> {
@@ -179,20 +179,10 @@ impl<'a> Report<'a> {
         holds != condition.negated
     }
 
-    /// A title with its columns filled in; `\n` is a line break.
+    /// A title with its columns filled in.
     fn fill(&mut self, text: &str, cells: &Cells, row: usize) -> String {
-        let query = self.query;
-        let text = text.replace("\\n", "\n");
-        let mut out = String::new();
-        let mut rest = text.as_str();
-        while let Some((before, (name, after))) = rest.split_once('{').and_then(|(before, at)| Some((before, at.split_once('}')?))) {
-            out.push_str(before);
-            if let Some(column) = query.columns.iter().find(|column| column.name == name) {
-                out.push_str(&show(cells, column, row, &mut self.origins));
-            }
-            rest = after;
-        }
-        out + rest
+        let (query, origins) = (self.query, &mut self.origins);
+        fill(text, |name| query.columns.iter().find(|column| column.name == name).map(|column| show(cells, column, row, origins)))
     }
 }
 

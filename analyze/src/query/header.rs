@@ -27,11 +27,13 @@ pub const GRAMMAR: &str = r#"A report is a file `NAME.sql`: comment lines that d
 -- blocks: COLUMN, …                                  (columns that separate blocks of rows)
 -- histogram: COLUMN ns|bytes|kbytes [weight COLUMN]  (the rows are values to be counted; see below)
 -- by: COLUMN, … [(LABEL, …)] [-x] [--long] ["TITLE"] : Sentence.   (a way to group a histogram)
+-- finding: text with {column}                        (of a check: what a row says; needs columns score and since)
+-- evidence: COMMAND with {column}                    (of a check: what shows it)
 -- example: tcptop -r 5 5 : The five busiest connections of each five seconds.
 SELECT …
 ```
 
-* **Parameters** are bound to `$NAME`, never pasted. Types: `flag` (boolean), `int`, `seconds` (a positive decimal number), `text`,
+* **Parameters** are bound to `$NAME`, never pasted. Types: `flag` (boolean), `int`, `number` (decimal), `seconds` (a positive decimal number), `text`,
   `ints` (a list, given as `80,443`), `choice(a|b)`. Without default an absent one is NULL. `pos` takes it from its position.
   Always bound: `$pid` and `$comm` (NULL if not given), `$window_start` and `$window_end` (timestamps).
 * **Columns** are those of the SELECT, all of them, each with a sentence. Machine formats (`--output csv`, …) get exactly these, raw. The
@@ -90,6 +92,10 @@ pub struct Query {
     pub blocks: Vec<&'static str>,
     /// What makes it a histogram.
     pub histogram: Option<Histogram>,
+    /// What a row of a check says.
+    pub finding: Option<&'static str>,
+    /// Commands that show it.
+    pub evidence: Vec<&'static str>,
     /// Command lines and what they show.
     pub examples: Vec<(&'static str, &'static str)>,
     /// The statement; of a histogram, the one that gives its values ([`Query::prepare`] makes the whole).
@@ -166,6 +172,8 @@ pub enum ParamType {
     Flag,
     /// A whole number.
     Int,
+    /// A decimal number from 0 on.
+    Number,
     /// A positive decimal number.
     Seconds,
     /// Any text.
@@ -284,6 +292,8 @@ pub fn parse(name: &'static str, text: &'static str) -> Result<Query> {
         render: Render::Rows,
         blocks: Vec::new(),
         histogram: None,
+        finding: None,
+        evidence: Vec::new(),
         examples: Vec::new(),
         sql: histogram::expand(text[length..].trim().trim_end_matches(';')),
     };
@@ -318,6 +328,8 @@ fn declaration(query: &mut Query, line: &'static str) -> Result<(), String> {
         "interval" => query.params.extend(histogram::interval(rest.trim())),
         "histogram" => histogram::declare(query, rest)?,
         "by" => histogram::group(query, rest)?,
+        "finding" => query.finding = Some(rest.trim()),
+        "evidence" => query.evidence.push(rest.trim()),
         "example" => {
             let (command, doc) = rest.rsplit_once(" : ").ok_or("an example is COMMAND : SENTENCE")?;
             query.examples.push((command.trim(), doc.trim()));
@@ -346,6 +358,7 @@ fn param(text: &'static str) -> Result<Param, String> {
     let kind = match kind {
         "flag" => ParamType::Flag,
         "int" => ParamType::Int,
+        "number" => ParamType::Number,
         "seconds" => ParamType::Seconds,
         "text" => ParamType::Text,
         "ints" => ParamType::Ints,
@@ -457,9 +470,13 @@ fn complete(query: &Query) -> Result<(), String> {
         [histogram.value].into_iter().chain(histogram.weight).chain(groups.copied())
     });
     let arguments = query.columns.iter().filter(|column| column.kind != "text").flat_map(|column| column.arguments.iter().copied());
-    let in_titles = query.titles.iter().flat_map(|title| placeholders(title.text));
+    let of_check = query.finding.iter().chain(&query.evidence).flat_map(|text| placeholders(text));
+    let in_titles = query.titles.iter().flat_map(|title| placeholders(title.text)).chain(of_check);
     if let Some(name) = query.blocks.iter().copied().chain(hist).chain(in_titles).chain(arguments).find(|name| !is_column(name)) {
         return Err(format!("there is no column {name}"));
+    }
+    if query.finding.is_some() && !(is_column("score") && is_column("since")) {
+        return Err("a check has the columns score and since".to_owned());
     }
     match query.conflicts.iter().flatten().find(|name| !is_param(name)) {
         Some(name) => Err(format!("there is no parameter {name}")),

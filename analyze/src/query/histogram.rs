@@ -52,7 +52,9 @@ fn nth(ts: &str) -> String {
 
 /// When the interval `nth` ends.
 fn interval_end(nth: &str) -> String {
-    format!("CASE WHEN $interval IS NULL THEN $window_end ELSE to_timestamp(date_part('epoch', $window_start) + ({nth} + 1) * $interval) END")
+    format!(
+        "CASE WHEN $interval IS NULL THEN $window_end ELSE to_timestamp(date_part('epoch', $window_start) + ({nth} + 1) * $interval) END"
+    )
 }
 
 /// The parameters of a report that has intervals.
@@ -109,8 +111,7 @@ pub fn group(query: &mut Query, text: &'static str) -> Result<(), String> {
         Some(rest) => rest.split_once(')').ok_or("a bracket is not closed")?,
         None => ("", rest),
     };
-    let mut param =
-        Param { name: "", kind: ParamType::Flag, default: None, short: None, long: None, positional: false, doc: doc.trim() };
+    let mut param = Param { name: "", kind: ParamType::Flag, default: None, short: None, long: None, positional: false, doc: doc.trim() };
     for option in options.split_whitespace() {
         match option.strip_prefix("--") {
             Some(long) => (param.long, param.name) = (Some(long), long),
@@ -161,8 +162,7 @@ impl Grouping {
         let new = |known: &[&str], name: &&&'static str| !known.contains(*name);
         let fresh: Vec<&'static str> = keys.iter().filter(|key| new(&self.keys, key)).copied().collect();
         self.keys.extend(fresh);
-        let fresh: Vec<&'static str> =
-            labels.iter().filter(|label| new(&self.labels, label) && new(&self.keys, label)).copied().collect();
+        let fresh: Vec<&'static str> = labels.iter().filter(|label| new(&self.labels, label) && new(&self.keys, label)).copied().collect();
         self.labels.extend(fresh);
         self.labels.retain(|label| !self.keys.contains(label));
         self.titles.push(title);
@@ -271,7 +271,7 @@ fn statement(select: &str, histogram: &Histogram, grouping: &Grouping) -> String
     SELECT nth, {keys}quantile_disc({value}, [{}]) AS shares, max({value}) AS longest, count(*) AS total
     FROM placed
     GROUP BY {of_group}
-), both AS (
+), all_rows AS (
     -- What is known of a histogram as a whole stands beside its buckets; joined by windows, for which one null equals another.
     SELECT nth, {keys}{labels}slot, count, first, NULL AS shares, NULL AS longest, NULL AS total FROM slots
     UNION ALL
@@ -279,7 +279,7 @@ fn statement(select: &str, histogram: &Histogram, grouping: &Grouping) -> String
 ",
             shares.join(", ")
         );
-        slots = "both".to_owned();
+        slots = "all_rows".to_owned();
         for (at, (name, _)) in PERCENTILES.iter().enumerate() {
             let column = with_unit(name, *unit);
             spread.push_str(&format!("max(shares[{}]) OVER (PARTITION BY {of_group}) AS {column}, ", at + 1));

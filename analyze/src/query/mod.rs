@@ -32,6 +32,11 @@ impl Queries {
         embedded::SUMMARY.iter().map(|(name, text)| header::parse(name, text)).collect::<Result<Vec<_>>>().map(Queries)
     }
 
+    /// The checks of triage, in order.
+    pub fn triage() -> Result<Queries> {
+        embedded::TRIAGE.iter().map(|(name, text)| header::parse(name, text)).collect::<Result<Vec<_>>>().map(Queries)
+    }
+
     /// The built-in reports and those of the files `*.sql` in `directory`, which may replace built-in ones.
     pub fn with_directory(directory: &Path) -> Result<Queries> {
         let mut queries = Queries::builtin()?;

@@ -37,6 +37,7 @@ fn argument(param: &Param, query: &Query) -> Arg {
     arg = match &param.kind {
         ParamType::Flag => return arg.action(ArgAction::SetTrue),
         ParamType::Int => arg.value_parser(clap::value_parser!(i64).range(0..)),
+        ParamType::Number => arg.value_parser(number),
         ParamType::Seconds => arg.value_parser(seconds),
         ParamType::Text => arg,
         ParamType::Ints => arg.value_delimiter(',').value_parser(clap::value_parser!(i64).range(0..)),
@@ -55,6 +56,10 @@ fn seconds(text: &str) -> Result<f64, String> {
         Ok(value) if (1e-9..=9.2e9).contains(&value) => Ok(value),
         _ => Err("a positive number of seconds".to_owned()),
     }
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    text.parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0).ok_or_else(|| "a number from 0 on".to_owned())
 }
 
 fn after_help(query: &Query) -> String {
@@ -106,7 +111,7 @@ fn value(param: &Param, matches: &ArgMatches) -> Result<ScalarValue> {
     Ok(match &param.kind {
         ParamType::Flag => ScalarValue::Boolean(Some(matches.try_get_one::<bool>(param.name).map_err(wrong)?.copied().unwrap_or(false))),
         ParamType::Int => ScalarValue::Int64(matches.try_get_one::<i64>(param.name).map_err(wrong)?.copied()),
-        ParamType::Seconds => ScalarValue::Float64(matches.try_get_one::<f64>(param.name).map_err(wrong)?.copied()),
+        ParamType::Number | ParamType::Seconds => ScalarValue::Float64(matches.try_get_one::<f64>(param.name).map_err(wrong)?.copied()),
         ParamType::Text | ParamType::Choice(_) => ScalarValue::Utf8(matches.try_get_one::<String>(param.name).map_err(wrong)?.cloned()),
         ParamType::Ints => match matches.try_get_many::<i64>(param.name).map_err(wrong)? {
             Some(numbers) => {
