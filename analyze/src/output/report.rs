@@ -5,8 +5,8 @@ use super::hist::{self, Bucket};
 use super::text::{pad, thousands};
 use super::{Destination, Settings};
 use crate::error::Result;
-use crate::query::params::Values;
 use crate::query::histogram::with_unit;
+use crate::query::params::Values;
 use crate::query::{Column, Condition, Query, Render, Show};
 use datafusion::common::ScalarValue;
 use std::io::Write;
@@ -117,7 +117,7 @@ impl<'a> Report<'a> {
             Some(match self.unit.as_str() {
                 "usecs" => format!("{:.1}", value as f64 / 1e3),
                 "msecs" => format!("{:.3}", value as f64 / 1e6),
-                "kbytes" => format!("{:.1}", value as f64 / 1024.0),
+                "Kbytes" => format!("{:.1}", value as f64 / 1024.0),
                 _ => value.to_string(),
             })
         };
