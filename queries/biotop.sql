@@ -69,6 +69,6 @@ SELECT
     @interval_end(n.nth) AS interval_end,
     load1, load5, load15, running, tasks,
     pid, comm, d, CAST(split_part(dev, ':', 1) AS BIGINT) AS major, CAST(split_part(dev, ':', 2) AS BIGINT) AS minor, disk,
-    requests, bytes, CAST(latency / requests AS BIGINT) AS avg_ns
+    requests, bytes, CAST(floor(latency / requests) AS BIGINT) AS avg_ns
 FROM numbered AS n LEFT JOIN load AS l ON n.nth = l.nth
 ORDER BY interval_end, place

@@ -37,16 +37,19 @@
 -- example: filetop : The busiest files of the whole window.
 -- example: filetop -s wbytes -r 5 1 10 : The five most written, in each of the first ten seconds.
 WITH calls AS (
-    SELECT ts, pid, tid, process_id, comm, fs, dev, inode, path,
-        CASE op WHEN 'read' THEN 1 ELSE 0 END AS is_read,
-        CASE WHEN $requested THEN requested_bytes ELSE bytes END AS bytes
-    FROM file_io
-    WHERE op IN ('read', 'write')
-), files AS (
     SELECT
         @nth(ts) AS nth,
-        process_id, pid, tid, dev, inode, min(fs) AS fs, min(comm) AS comm, min(path) AS path,
-        sum(is_read) AS reads, sum(1 - is_read) AS writes, sum(is_read * bytes) AS read_bytes, sum((1 - is_read) * bytes) AS write_bytes
+        process_id, pid, tid, dev, inode, op, min(fs) AS fs, min(comm) AS comm, min(path) AS path,
+        count(*) AS calls, sum(bytes) AS bytes, sum(requested_bytes) AS requested
+    FROM file_io
+    WHERE op IN ('read', 'write')
+    GROUP BY 1, 2, 3, 4, 5, 6, 7
+), files AS (
+    SELECT nth, process_id, pid, tid, dev, inode, min(fs) AS fs, min(comm) AS comm, min(path) AS path,
+        sum(CASE op WHEN 'read' THEN calls ELSE 0 END) AS reads,
+        sum(CASE op WHEN 'write' THEN calls ELSE 0 END) AS writes,
+        sum(CASE WHEN op <> 'read' THEN 0 WHEN $requested THEN requested ELSE bytes END) AS read_bytes,
+        sum(CASE WHEN op <> 'write' THEN 0 WHEN $requested THEN requested ELSE bytes END) AS write_bytes
     FROM calls
     GROUP BY 1, 2, 3, 4, 5, 6
 ), ranked AS (

@@ -333,3 +333,22 @@ const ERRORS: [(i64, &str); 90] = [
     (130, "EOWNERDEAD"),
     (131, "ENOTRECOVERABLE"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_stand_in_order_and_once() {
+        assert!(ERRORS.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        let mut names: Vec<&str> = ERRORS.iter().map(|(_, name)| *name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ERRORS.len());
+    }
+
+    #[test]
+    fn a_file_has_the_last_name_of_its_path() {
+        assert_eq!(["/etc/passwd", "x", "/srv/dir/", "/"].map(file_name), ["passwd", "x", "dir", "/"]);
+    }
+}

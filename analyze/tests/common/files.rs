@@ -1,7 +1,7 @@
 //! The sample's part about files, disks and names: rows whose columns come from a record's tail or from another record included.
 
 use super::{Builder, SECOND, START, ends, head, task};
-use ebrec_format::events::{block, dns, file, host, open, page_cache};
+use ebrec_format::events::{block, dns, fault, file, host, open, page_cache};
 use ebrec_format::kind::{Context, FileInfo, Resolver};
 use ebrec_format::segment;
 use ebrec_format::table::WireRow;
@@ -202,7 +202,7 @@ pub fn add(builder: Builder) -> Builder {
             request(6 * SECOND + 1_000, curl, (1, 0), 2560, 1 << 20, 200_000, 2_500_000),
             request(6 * SECOND + 2_000, curl, (3, 1), 1 << 33, 1 << 30, 0, 700_000),
             // Of the first the kernel knows no beginning, of the second no end.
-            request(7 * SECOND, Task::UNKNOWN, (0, 0), 100, 4096, NULL64, NULL64),
+            block::BlockIo { error: 0, ..request(7 * SECOND, Task::UNKNOWN, (0, 0), 100, 4096, NULL64, NULL64) },
             request(9 * SECOND, sh, (0, 0), 200, 8192, 1_000, NULL64),
         ],
     );
@@ -232,5 +232,7 @@ pub fn add(builder: Builder) -> Builder {
             query(4 * SECOND + MS, web, &bad, &[], NULL64, 3),
         ],
     );
+    let builder =
+        plain(builder, vec![fault::MajorFault { head: head(4 * SECOND, web), address: 0x5555_0000_1000, ip: 0xffff_ffff_8100_0000 }]);
     plain(builder, vec![cache(SECOND, sh, 100, 25, 3), cache(SECOND + 100 * MS, web, 50, 0, 10), cache(6 * SECOND, sh, 7, 7, 0)])
 }
