@@ -48,8 +48,15 @@ fn plain<R: WireRow + IntoBytes + Immutable>(builder: Builder, rows: Vec<R>) -> 
     records(builder, &rows.into_iter().map(|row| (row, Vec::new())).collect::<Vec<_>>())
 }
 
-/// A row of `file_open`; `base` is the number of the directory that the path leads on from, 1 is the root.
-fn opened(ts: u64, task: Task, uid: u32, flags: u32, mode: u32, fd: u32, errno: u32, base: u64, path: &str) -> (open::FileOpen, Vec<u8>) {
+/// A row of `file_open`; the path leads on from the directory with number `base`, 1 is the root.
+fn opened(
+    ts: u64,
+    task: Task,
+    uid: u32,
+    (flags, mode): (u32, u32),
+    (fd, errno): (u32, u32),
+    (base, path): (u64, &str),
+) -> (open::FileOpen, Vec<u8>) {
     let row = open::FileOpen { head: head(ts, task), latency_ns: 4_000, uid, flags, mode, fd, errno, pad: 0 };
     (row, [&base.to_ne_bytes()[..], path.as_bytes(), b"\0"].concat())
 }
@@ -164,10 +171,10 @@ pub fn add(builder: Builder) -> Builder {
     let builder = records(
         builder,
         &[
-            opened(SECOND, sh, 1000, 0o2_000_000, NULL32, 3, 0, 1, "/etc/passwd"),
-            opened(2 * SECOND, curl, 0, 0, NULL32, NULL32, 2, 6, "missing"),
+            opened(SECOND, sh, 1000, (0o2_000_000, NULL32), (3, 0), (1, "/etc/passwd")),
+            opened(2 * SECOND, curl, 0, (0, NULL32), (NULL32, 2), (6, "missing")),
             // Below a directory that nobody told.
-            opened(3 * SECOND, web, 33, 0o2_101, 0o644, 7, 0, 7, "./web.log"),
+            opened(3 * SECOND, web, 33, (0o2_101, 0o644), (7, 0), (7, "./web.log")),
         ],
     );
     let (read, pread, write, open, fsync, truncate) = ((1, 1), (1, 3), (2, 2), (3, 16), (4, 18), (5, 22));
