@@ -6,7 +6,7 @@
 --
 -- group: file
 -- needs: file_io
--- param: type text -t --type : Only this file system (ext4, xfs, btrfs, nfs4, overlay, …); without, every one.
+-- param: type text -t --type : Only this file system (ext4, xfs, btrfs, nfs, overlay, …); without, every one.
 -- histogram: latency_ns ns
 -- by: operation "operation = '{operation}'" : By kind of operation.
 -- column: ts time : When the operation began.
@@ -22,4 +22,4 @@
 -- example: fsdist --by fs : Each file system for itself.
 SELECT ts, latency_ns, CASE op WHEN 'sync' THEN 'fsync' ELSE op END AS operation, call, fs, path, pid, comm
 FROM file_io
-WHERE $type IS NULL OR fs = $type
+WHERE $type IS NULL OR fs = $type OR (fs = 'nfs4' AND $type = 'nfs')

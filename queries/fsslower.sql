@@ -7,7 +7,7 @@
 -- group: file
 -- needs: file_io
 -- param: min int = 10 -m --min : Only operations that took longer than this, in ms; 0 is all.
--- param: type text -t --type : Only this file system (ext4, xfs, btrfs, nfs4, overlay, …); without, every one.
+-- param: type text -t --type : Only this file system (ext4, xfs, btrfs, nfs, overlay, …); without, every one.
 -- param: full_path flag -F --full-path : The whole path instead of the file's name.
 -- column: ts AS "TIME" time<8 : When the operation began.
 -- column: comm AS "COMM" comm<16 : Name of the thread.
@@ -28,5 +28,5 @@ SELECT ts, comm, pid,
     CASE WHEN errno <> 0 THEN -errno WHEN op IN ('sync', 'truncate') THEN NULL ELSE coalesce(bytes, 0) END AS ret,
     CASE op WHEN 'open' THEN 0 ELSE "offset" END AS offset_bytes, latency_ns, fs, path
 FROM file_io
-WHERE latency_ns > $min * 1000000 AND ($type IS NULL OR fs = $type)
+WHERE latency_ns > $min * 1000000 AND ($type IS NULL OR fs = $type OR (fs = 'nfs4' AND $type = 'nfs'))
 ORDER BY ts, pid, latency_ns, path, t, call, ret, offset_bytes, comm

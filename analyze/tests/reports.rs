@@ -48,6 +48,7 @@ const LINES: &[&str] = &[
     "fsslower",
     "fsslower -t xfs -F",
     "ext4slower -m 0",
+    "nfsslower -F",
     "fsdist",
     "fsdist -t ext4 --by fs -m 5 1",
     "ext4dist -p 200",

@@ -11,15 +11,16 @@ use zerocopy::{Immutable, IntoBytes};
 
 const MS: u64 = 1_000_000;
 
-/// Knows a directory and four files by their numbers.
+/// Knows a directory and five files by their numbers.
 struct Files;
 
-const FILES: [(u64, &str, u64, &str); 5] = [
+const FILES: [(u64, &str, u64, &str); 6] = [
     (2, "ext4", 12, "/var/lib/data.db"),
     (3, "ext4", 13, "/var/log/web.log"),
     (4, "xfs", 12, "/srv/a b"),
     (5, "btrfs", 257, "/data/x"),
     (6, "ext4", 2, "/home/u"),
+    (7, "nfs4", 99, "/mnt/nfs/y"),
 ];
 
 impl Resolver for Files {
@@ -174,7 +175,7 @@ pub fn add(builder: Builder) -> Builder {
             opened(SECOND, sh, 1000, (0o2_000_000, NULL32), (3, 0), (1, "/etc/passwd")),
             opened(2 * SECOND, curl, 0, (0, NULL32), (NULL32, 2), (6, "missing")),
             // Below a directory that nobody told.
-            opened(3 * SECOND, web, 33, (0o2_101, 0o644), (7, 0), (7, "./web.log")),
+            opened(3 * SECOND, web, 33, (0o2_101, 0o644), (7, 0), (8, "./web.log")),
         ],
     );
     let (read, pread, write, open, fsync, truncate) = ((1, 1), (1, 3), (2, 2), (3, 16), (4, 18), (5, 22));
@@ -192,6 +193,7 @@ pub fn add(builder: Builder) -> Builder {
             file_io(7 * SECOND, curl, write, 4, 0, (1 << 20, 1 << 20), 31 * MS),
             file_io(8 * SECOND, curl, truncate, 4, 2048, (NULL64, NULL64), 10_500_000),
             file_io(9 * SECOND, sh, write, 5, 1 << 30, (4096, 4096), 10 * MS + 1),
+            file_io(9 * SECOND + MS, curl, pread, 7, 4096, (4096, 4096), 12 * MS),
             // It began before the window: nobody knows how long it took.
             file_io(9 * SECOND, web, read, 9, 0, (100, 100), NULL64),
         ],
