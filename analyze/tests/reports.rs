@@ -42,6 +42,37 @@ const LINES: &[&str] = &[
     "tcptop",
     "tcptop 5",
     "tcptop -S -r 1 -s sent 1 10",
+    "opensnoop",
+    "opensnoop -TUeF",
+    "opensnoop -x -n cur",
+    "fsslower",
+    "fsslower -t xfs -F",
+    "ext4slower -m 0",
+    "nfsslower -F",
+    "fsdist",
+    "fsdist -t ext4 --by fs -m 5 1",
+    "ext4dist -p 200",
+    "filetop",
+    "filetop -F --requested -s reads -r 1 5",
+    "cachestat -T 5",
+    "cachestat -P",
+    "majfaults",
+    "biolatency -T",
+    "biolatency -Q -D -F",
+    "biolatency -d dm-0",
+    "biosnoop",
+    "biosnoop -Q -d 8:1 -p 300",
+    "biosnoop -d dm-0",
+    "biosnoop -a --from +7s",
+    "biotop",
+    "biotop -s time -r 1 5",
+    "bitesize",
+    "bitesize -c cu --by op",
+    "gethostlatency",
+    "gethostlatency -xe",
+    "dnssnoop",
+    "dnssnoop -e -m 10",
+    "dnssnoop -x -n no.",
 ];
 
 #[test]
@@ -97,6 +128,25 @@ const HEADINGS: &[(&str, &str)] = &[
     ),
     ("tcptracer", "T PID    COMM         IP SADDR            DADDR            SPORT DPORT"),
     ("tcptop -S", "PID     COMM         LADDR                 RADDR                  RX_KB  TX_KB"),
+    ("opensnoop", "PID    COMM              FD ERR PATH"),
+    ("opensnoop -TUe", "TIME     UID     PID    COMM              FD ERR FLAGS    PATH"),
+    ("fsslower", "TIME     COMM             PID     T BYTES   OFF_KB   LAT(ms) FILENAME"),
+    ("ext4slower", "TIME     COMM             PID     T BYTES   OFF_KB   LAT(ms) FILENAME"),
+    ("fsdist", "operation = 'fsync'"),
+    ("cachestat", "    HITS   MISSES  DIRTIES HITRATIO   BUFFERS_MB  CACHED_MB"),
+    ("cachestat -T", "TIME         HITS   MISSES  DIRTIES HITRATIO   BUFFERS_MB  CACHED_MB"),
+    ("biolatency", "     usecs               : count    distribution"),
+    ("biolatency -D", "disk = sda"),
+    ("biosnoop", "TIME(s)     COMM           PID     DISK    T    SECTOR     BYTES   LAT(ms)"),
+    ("biosnoop -Q", "TIME(s)     COMM           PID     DISK    T    SECTOR     BYTES   QUE(ms) LAT(ms)"),
+    ("bitesize", "Process Name = curl"),
+    ("gethostlatency", "TIME     PID     COMM             LATms      HOST"),
+];
+
+/// The same of tools that print the load average and an empty line before it.
+const BLOCK_HEADINGS: &[(&str, &str)] = &[
+    ("filetop", "TID     COMM             READS  WRITES R_Kb    W_Kb    T FILE"),
+    ("biotop", "PID     COMM             D MAJ MIN DISK       I/O  Kbytes  AVGms"),
 ];
 
 #[test]
@@ -105,6 +155,12 @@ fn headings_are_those_of_the_live_tools() {
     for (line, heading) in HEADINGS {
         let args: Vec<&str> = std::iter::once(capture.to_str().unwrap()).chain(line.split_whitespace()).collect();
         assert_eq!(stdout(&args).lines().next(), Some(*heading), "{line}");
+    }
+    for (line, heading) in BLOCK_HEADINGS {
+        let out = stdout(&[capture.to_str().unwrap(), line]);
+        let lines: Vec<&str> = out.lines().take(3).collect();
+        assert!(lines[0].contains(" loadavg: ") && lines[1].is_empty(), "{line}: {lines:?}");
+        assert_eq!(lines[2], *heading, "{line}");
     }
 }
 

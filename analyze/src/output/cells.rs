@@ -8,6 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use arrow::record_batch::RecordBatch;
 use chrono::DateTime;
+use ebrec_format::kind::open_flag_bits;
 use std::collections::HashMap;
 
 /// What a null is shown as.
@@ -135,10 +136,15 @@ pub fn show(cells: &Cells, column: &Column, row: usize, origins: &mut Origins) -
         "exit" => exit(cells, column, row),
         kind => match cells.get(column.name, row) {
             None => NULL.to_owned(),
-            Some(Value::Text(text)) => cut(kind, escape(text)),
+            Some(Value::Text(text)) => match kind {
+                "file_name" => file_name(&escape(text)).to_owned(),
+                "open_flags" => open_flag_bits(text).map_or_else(|| escape(text), |bits| format!("{bits:08o}")),
+                _ => cut(kind, escape(text)),
+            },
             Some(Value::Float(value)) => match kind {
                 "float1" => format!("{value:.1}"),
                 "float2" => format!("{value:.2}"),
+                "percent2" => format!("{:.2}%", value * 100.0),
                 _ => value.to_string(),
             },
             Some(Value::Int(value)) => number(kind, value, origins),
@@ -167,17 +173,24 @@ fn cut(kind: &str, text: String) -> String {
     }
 }
 
+/// The last part of a path.
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').find(|name| !name.is_empty()).unwrap_or(path)
+}
+
 fn number(kind: &str, value: i64, origins: &mut Origins) -> String {
-    let seconds = |from: i64| format!("{:.3}", (i128::from(value) - i128::from(from)) as f64 / 1e9);
+    let seconds = |from: i64, decimals: usize| format!("{:.decimals$}", (i128::from(value) - i128::from(from)) as f64 / 1e9);
     match kind {
         "time" => DateTime::from_timestamp_nanos(value).format("%H:%M:%S").to_string(),
-        "elapsed" => seconds(origins.window),
-        "since_first" => seconds(*origins.first.get_or_insert(value)),
+        "elapsed" => seconds(origins.window, 3),
+        "since_first" => seconds(*origins.first.get_or_insert(value), 3),
+        "since_first6" => seconds(*origins.first.get_or_insert(value), 6),
         "us1" => format!("{:.1}", value as f64 / 1e3),
         "ms2" => format!("{:.2}", value as f64 / 1e6),
         "ms3" => format!("{:.3}", value as f64 / 1e6),
         "seconds2" => format!("{:.2}", value as f64 / 1e9),
         "kb" => (value / 1024).to_string(),
+        "mb" => (value / (1 << 20)).to_string(),
         "kb2" => format!("{:.2}", value as f64 / 1024.0),
         "float1" => format!("{value}.0"),
         "float2" => format!("{value}.00"),
@@ -240,19 +253,115 @@ const SIGNALS: [&str; 32] = [
     "Bad system call",
 ];
 
-/// Names of the errors that connect(2) can end with.
-const ERRORS: [(i64, &str); 13] = [
+/// Names of errors, by the numbers of most architectures (include/uapi/asm-generic/errno.h).
+const ERRORS: [(i64, &str); 90] = [
     (0, "0"),
     (1, "EPERM"),
+    (2, "ENOENT"),
+    (3, "ESRCH"),
     (4, "EINTR"),
+    (5, "EIO"),
+    (6, "ENXIO"),
+    (7, "E2BIG"),
+    (8, "ENOEXEC"),
+    (9, "EBADF"),
+    (10, "ECHILD"),
     (11, "EAGAIN"),
+    (12, "ENOMEM"),
     (13, "EACCES"),
+    (14, "EFAULT"),
+    (15, "ENOTBLK"),
+    (16, "EBUSY"),
+    (17, "EEXIST"),
+    (18, "EXDEV"),
+    (19, "ENODEV"),
+    (20, "ENOTDIR"),
+    (21, "EISDIR"),
+    (22, "EINVAL"),
+    (23, "ENFILE"),
+    (24, "EMFILE"),
+    (25, "ENOTTY"),
+    (26, "ETXTBSY"),
+    (27, "EFBIG"),
+    (28, "ENOSPC"),
+    (29, "ESPIPE"),
+    (30, "EROFS"),
+    (31, "EMLINK"),
+    (32, "EPIPE"),
+    (33, "EDOM"),
+    (34, "ERANGE"),
+    (35, "EDEADLK"),
+    (36, "ENAMETOOLONG"),
+    (37, "ENOLCK"),
+    (38, "ENOSYS"),
+    (39, "ENOTEMPTY"),
+    (40, "ELOOP"),
+    (52, "EBADE"),
+    (61, "ENODATA"),
+    (62, "ETIME"),
+    (67, "ENOLINK"),
+    (71, "EPROTO"),
+    (74, "EBADMSG"),
+    (75, "EOVERFLOW"),
+    (84, "EILSEQ"),
+    (87, "EUSERS"),
+    (88, "ENOTSOCK"),
+    (89, "EDESTADDRREQ"),
+    (90, "EMSGSIZE"),
+    (91, "EPROTOTYPE"),
+    (92, "ENOPROTOOPT"),
+    (93, "EPROTONOSUPPORT"),
+    (94, "ESOCKTNOSUPPORT"),
+    (95, "EOPNOTSUPP"),
+    (96, "EPFNOSUPPORT"),
+    (97, "EAFNOSUPPORT"),
     (98, "EADDRINUSE"),
     (99, "EADDRNOTAVAIL"),
+    (100, "ENETDOWN"),
     (101, "ENETUNREACH"),
+    (102, "ENETRESET"),
     (103, "ECONNABORTED"),
     (104, "ECONNRESET"),
+    (105, "ENOBUFS"),
+    (106, "EISCONN"),
+    (107, "ENOTCONN"),
+    (108, "ESHUTDOWN"),
     (110, "ETIMEDOUT"),
     (111, "ECONNREFUSED"),
+    (112, "EHOSTDOWN"),
     (113, "EHOSTUNREACH"),
+    (114, "EALREADY"),
+    (115, "EINPROGRESS"),
+    (116, "ESTALE"),
+    (117, "EUCLEAN"),
+    (121, "EREMOTEIO"),
+    (122, "EDQUOT"),
+    (123, "ENOMEDIUM"),
+    (124, "EMEDIUMTYPE"),
+    (125, "ECANCELED"),
+    (126, "ENOKEY"),
+    (127, "EKEYEXPIRED"),
+    (128, "EKEYREVOKED"),
+    (129, "EKEYREJECTED"),
+    (130, "EOWNERDEAD"),
+    (131, "ENOTRECOVERABLE"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_stand_in_order_and_once() {
+        assert!(ERRORS.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        let mut names: Vec<&str> = ERRORS.iter().map(|(_, name)| *name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ERRORS.len());
+    }
+
+    #[test]
+    fn a_file_has_the_last_name_of_its_path() {
+        assert_eq!(["/etc/passwd", "x", "/srv/dir/", "/"].map(file_name), ["passwd", "x", "dir", "/"]);
+    }
+}

@@ -122,7 +122,7 @@ impl<'a> Report<'a> {
             Some(match self.unit.as_str() {
                 "usecs" => format!("{:.1}", value as f64 / 1e3),
                 "msecs" => format!("{:.3}", value as f64 / 1e6),
-                "kbytes" => format!("{:.1}", value as f64 / 1024.0),
+                "Kbytes" => format!("{:.1}", value as f64 / 1024.0),
                 _ => value.to_string(),
             })
         };

@@ -97,7 +97,8 @@ fn after_help(query: &Query) -> String {
 
 /// The values of a report's parameters.
 pub fn values(query: &Query, matches: &ArgMatches) -> Result<Values> {
-    query.params.iter().map(|param| value(param, matches).map(|value| (param.name, value))).collect()
+    let fixed = query.fixed.iter().map(|(name, text)| Ok((*name, ScalarValue::Utf8(Some((*text).to_owned())))));
+    query.params.iter().map(|param| value(param, matches).map(|value| (param.name, value))).chain(fixed).collect()
 }
 
 /// The values when nothing is given.
