@@ -19,14 +19,13 @@ fn perf(args: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
-/// What `perf script -F pid,ip,sym` prints: for each sample the pid, then a line for each frame, leaf first, then an empty line.
+/// What `perf script -F pid,ip,sym` prints: for each sample the pid, the address and the function's name, which may have spaces.
 fn samples_of_perf(script: &str) -> Result<Samples> {
     let mut samples = Samples::new();
-    for sample in script.split("\n\n").filter(|sample| !sample.trim().is_empty()) {
-        let mut lines = sample.trim().lines();
-        let pid = number(lines.next().unwrap_or_default().trim())?;
-        let leaf = lines.next().and_then(|line| line.trim().split_once(' ')).map_or("", |(_, function)| function);
-        *samples.entry((pid, leaf.to_owned())).or_default() += 1;
+    for line in script.lines() {
+        let (pid, rest) = line.trim().split_once(' ').context(format!("not a sample: {line}"))?;
+        let leaf = rest.trim().split_once(' ').map_or("", |(_, function)| function);
+        *samples.entry((number(pid)?, leaf.to_owned())).or_default() += 1;
     }
     Ok(samples)
 }
@@ -57,14 +56,14 @@ fn perf_record_agrees() -> Result<()> {
     let data = dir.path().join("perf.data").to_string_lossy().into_owned();
     // Two processes: one in a function of its own, one in the kernel.
     let workload = program(Program::Workload)?;
-    let script = format!("{0} burn 1 --ms 1000 & {0} burn 1 --ms 1000 --reads; wait", workload.display());
+    let script = format!("{0} burn 1 --ms 600 & {0} burn 1 --ms 600 --reads; wait", workload.display());
     // Only their threads: what else a busy host does at such a rate is more stacks than any of the two has to keep.
     let args = ["--probes", "profile", "--sample-hz", "997", "--comm", "wl-burn-0"];
     let (truths, capture) = recorded(&args, || {
         // The same clock on each CPU, not the processor's cycles, which virtual machines rarely have.
-        perf(&["record", "-F", "997", "-e", "cpu-clock", "-g", "-a", "-o", &data, "--", "/bin/sh", "-c", &script])
+        perf(&["record", "-F", "997", "-e", "cpu-clock", "-a", "-B", "-N", "-o", &data, "--", "/bin/sh", "-c", &script])
     })?;
-    let live = samples_of_perf(&perf(&["script", "-i", &data, "--comms", "wl-burn-0", "-F", "pid,ip,sym"])?)?;
+    let live = samples_of_perf(&perf(&["script", "-i", &data, "--comms", "wl-burn-0", "--no-inline", "-F", "pid,ip,sym"])?)?;
     let captured = samples_of_capture(&capture)?;
     let mut functions = Vec::new();
     for truth in truths.lines().filter(|line| line.starts_with('{')) {
@@ -81,8 +80,8 @@ fn perf_record_agrees() -> Result<()> {
         }
         functions.extend(captured.into_iter().max_by_key(|(_, n)| *n));
     }
-    // There was something to compare: 1000 ms of 997 Hz each, at least half of them in one function.
-    assert!(functions.len() == 2 && functions.iter().all(|(_, n)| *n > 250), "{functions:?}");
+    // There was something to compare: 600 ms of 997 Hz each, at least half of them in one function.
+    assert!(functions.len() == 2 && functions.iter().all(|(_, n)| *n > 150), "{functions:?}");
     assert!(functions.iter().any(|(leaf, _)| leaf == "ebrec_burn_leaf"), "{functions:?}");
     Ok(())
 }

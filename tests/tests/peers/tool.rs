@@ -2,7 +2,7 @@
 
 use ebrec_tests::{Context, Error, Result};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -113,11 +113,17 @@ impl Drop for Tool {
 pub fn installed(name: &str) -> Result<Option<String>> {
     let mut places = ["/usr/sbin", "/usr/bin", "/usr/local/bin"].iter().map(|dir| format!("{dir}/{name}"));
     let place = places.find(|path| std::path::Path::new(path).is_file());
-    if place.is_none() {
+    // Some distributions put a script in perf's place, which is of no use without the kernel's own package.
+    let works = place.as_ref().is_some_and(|path| {
+        let version = Command::new(path).arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        version.is_ok_and(|status| status.success())
+    });
+    if !works {
         if std::env::var("EBREC_TEST_REQUIRE_PEERS").is_ok_and(|value| value == "1") {
             return ebrec_tests::fail(format!("EBREC_TEST_REQUIRE_PEERS=1, but {name} is not installed (libbpf-tools, linux-perf)"));
         }
-        eprintln!("SKIPPED: {name} is not installed (libbpf-tools, linux-perf)");
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {name} is not installed (libbpf-tools, linux-perf)");
+        return Ok(None);
     }
     Ok(place)
 }
