@@ -41,9 +41,13 @@ fn gethostlatency_agrees() -> Result<()> {
     }
     assert_eq!(rows.len(), live.len(), "{rows:#?} {live:#?}");
     assert_eq!(rows.len(), 3 * 5 + 3);
-    // Both have a probe at the same instruction and one at its return, and a task may lose its CPU between the two: on a busy host for some
-    // scheduler's turns, so this is not bounded closely for each call; but most aren't hit.
+    // Both have a probe at the same instruction and one at its return, and between the two a task may lose its CPU, on a busy host for
+    // some turns of the scheduler. That hits one call or another, but not most.
     differences.sort_by(f64::total_cmp);
-    assert!(differences[differences.len() / 2] < 1.0 && differences.iter().all(|ms| *ms < 100.0), "{differences:?}");
+    assert!(differences[rows.len() / 2] < 1.0 && differences[rows.len() - 3] < 50.0, "{differences:?}");
+    // The server took its time for these.
+    let slow_ms = int(&truth["slow_ns"])? as f64 / 1e6;
+    let slow: Vec<f64> = live.iter().filter(|(host, _)| host.starts_with("slow.")).map(|(_, ms)| *ms).collect();
+    assert!(slow.len() == 3 && slow.iter().all(|ms| *ms >= slow_ms), "{slow:?}");
     Ok(())
 }

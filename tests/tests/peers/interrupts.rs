@@ -16,7 +16,8 @@ fn captured(capture: &Capture, table: &str, name: &str) -> Result<BTreeMap<Strin
 
 /// Nobody can count interrupts in exactly a recording's window from outside; but one of the tools runs within it and another one
 /// around it, so the capture's counts are between theirs: in all exactly, and above an edge up to the neighbouring bucket, because
-/// each program's own time is in the others' intervals.
+/// each program's own time is in the others' intervals. So is that of an interrupt which comes between two programs, and may be longer than
+/// what it interrupts: two in a hundred are left to that.
 fn agrees(tool: &str, table: &str, name: &str) -> Result<i64> {
     let Some(around) = Tool::start_summary(tool, &["-d", "-N"])? else { return Ok(i64::MAX) };
     let (within, capture) = recorded(&["--probes", "irq"], || {
@@ -33,8 +34,9 @@ fn agrees(tool: &str, table: &str, name: &str) -> Result<i64> {
         let what = format!("{table} {key}:\nwithin {within:?}\ncaptured {captured:?}\naround {around:?}");
         assert!(above(within, 0) <= above(captured, 0) && above(captured, 0) <= above(around, 0), "{what}");
         for edge in (12..18).map(|power| 1_i64 << power) {
-            assert!(above(within, edge) <= above(captured, edge / 2) + 3, "{edge} {what}");
-            assert!(above(captured, edge) <= above(around, edge / 2) + 3, "{edge} {what}");
+            let outliers = 3 + above(around, 0) / 50;
+            assert!(above(within, edge) <= above(captured, edge / 2) + outliers, "{edge} {what}");
+            assert!(above(captured, edge) <= above(around, edge / 2) + outliers, "{edge} {what}");
         }
         compared += above(within, 0);
     }
