@@ -97,11 +97,18 @@ fn opensnoop(printed: &str, capture: &Capture, dir: &Path, found: &mut Findings)
         (row["fd"].as_i64().unwrap_or(-1), row["errno"].as_i64().unwrap_or(0), path)
     }));
     let total = rows.len();
+    let mut lacking = Vec::new();
     for (open, times) in live {
         let known = captured.get(&open).copied().unwrap_or(0);
-        found.check("opensnoop", times <= known, || format!("{open:?} {times} times, captured {known} times"));
+        lacking.extend(std::iter::repeat_n(open.clone(), times.saturating_sub(known)));
         captured.insert(open, known.saturating_sub(times));
     }
+    // Newer kernels (7.x) let a task be preempted within a program, and don't run that program for others on the same CPU meanwhile;
+    // they count it. In a busy VM that happens now and then.
+    let missed: usize = std::fs::read_to_string(dir.join("missed")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    found.check("opensnoop", lacking.len() <= missed, || {
+        format!("not captured: {lacking:?}; the kernel did not run programs {missed} times")
+    });
     let unseen: usize = captured.values().sum();
     let others = capture.rows("file_io", "pid", pid)?;
     let others = others

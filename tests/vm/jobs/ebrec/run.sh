@@ -43,6 +43,8 @@ start() {
   until_true eval 'says "^ebrec-record: recording" "$dir/record.log" || ! kill -0 $recorder 2>/dev/null'
 }
 stop() {
+  # How often the kernel did not run a program because it was running already on that CPU.
+  cat "/proc/$recorder/fdinfo/"* 2>/dev/null | awk '/^recursion_misses/ { n += $2 } END { print n + 0 }' >"$dir/missed"
   kill -INT "$recorder"
   wait "$recorder" || die "the recorder failed: $(cat "$dir/record.log")"
 }
@@ -98,7 +100,7 @@ blocks() {
 names() {
   mkdir -p "$OUT/own"
   cp "$(awk '$6 ~ /libc\.so\.6$/ { print $6; exit }' "/proc/$user/maps")" "$JOB/lookups" "$OUT/own/" || die "no C library"
-  truth dns dns --run "WAIT_MS=5000 LD_LIBRARY_PATH=$OUT/own $OUT/own/lookups ok nx fail >$OUT/own/said & \
+  truth dns dns --run "WAIT_MS=4000 LD_LIBRARY_PATH=$OUT/own $OUT/own/lookups ok nx fail >$OUT/own/said & \
     WAIT_MS=0 $JOB/lookups ok nx fail slow silent; wait; cat $OUT/own/said"
   rm -r "$OUT/own"
 }
@@ -159,8 +161,9 @@ if [ -d /tools/bin ]; then
   done
 fi
 # A C library is in use on any host.
-WAIT_MS=600000 "$JOB/lookups" >/dev/null &
+WAIT_MS=600000 "$JOB/lookups" >/dev/null 2>&1 &
 user=$!
+trap 'kill $user' EXIT
 
 # Connections from before the window, still open after it.
 mkdir -p "$OUT/default"
@@ -181,11 +184,13 @@ truth exec exec --codes 8
 truth threads threads
 truth pingpong pingpong 300
 truth reuse pid-reuse --times 3
-names &
-names=$!
 # shellcheck disable=SC2086 # a list
 truth files files $DIRS
 truth tcp $TCP
+# Not beside tcp: on 5.10 a return probe follows as many calls as there are CPUs, and the resolver's threads wait in accept. Then
+# tcptracer sees no other's.
+names &
+names=$!
 truth signals signals 5
 truth oom oom
 truth resets tcp-resets 2
@@ -269,6 +274,5 @@ stop
 echo quit >&3
 exec 3>&-
 wait $holder || die "calls-hold: $(cat "$OUT/hold.said")"
-kill $user
 uname -r >"$OUT/release"
 rm -f "$OUT/hold.said"
