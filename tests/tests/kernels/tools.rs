@@ -103,8 +103,8 @@ fn opensnoop(printed: &str, capture: &Capture, dir: &Path, found: &mut Findings)
         lacking.extend(std::iter::repeat_n(open.clone(), times.saturating_sub(known)));
         captured.insert(open, known.saturating_sub(times));
     }
-    // Newer kernels (7.x) let a task be preempted within a program, and don't run that program for others on the same CPU meanwhile;
-    // they count it. In a busy VM that happens now and then.
+    // In a busy VM the 7.x kernel leaves out runs of a program that is running already on that CPU (in a task that was preempted
+    // within it, it seems), and counts them.
     let missed: usize = std::fs::read_to_string(dir.join("missed")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     found.check("opensnoop", lacking.len() <= missed, || {
         format!("not captured: {lacking:?}; the kernel did not run programs {missed} times")
