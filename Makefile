@@ -61,7 +61,7 @@ bench: build workload test-deps
 
 bless:
 	EBREC_BLESS=1 $(CARGO) test --locked --workspace --test generated
-	EBREC_BLESS=1 $(CARGO) test --locked --workspace --test queries --test reports
+	EBREC_BLESS=1 $(CARGO) test --locked --workspace --test queries --test reports --test triage
 
 deps:
 	@scripts/install-deps build

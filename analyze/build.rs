@@ -8,6 +8,7 @@ fn main() -> io::Result<()> {
     let queries = Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries");
     let mut out = list("FILES", "Name and text of each file of queries/.", &queries)?;
     out.push_str(&list("SUMMARY", "Name and text of each file of queries/summary/.", &queries.join("summary"))?);
+    out.push_str(&list("TRIAGE", "Name and text of each file of queries/triage/.", &queries.join("triage"))?);
     let target = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("queries.rs");
     fs::write(target, out)
 }

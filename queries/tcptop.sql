@@ -67,17 +67,12 @@ WITH calls AS (
         AND (NOT $ipv4 OR ip_version = 4)
         AND (NOT $ipv6 OR ip_version = 6)
 ), load AS (
-    SELECT nth, load1, load5, load15, running, tasks, row_number() OVER (PARTITION BY nth ORDER BY ts DESC) AS age
-    FROM (
-        SELECT ts, load1, load5, load15, running, tasks,
-            @nth(ts) AS nth
-        FROM system_sample WHERE CAST(ts AS TIMESTAMPTZ) < CAST($window_end AS TIMESTAMPTZ)
-    ) AS samples
+    @load_averages()
 )
 SELECT
     @interval_end(r.nth) AS interval_end,
     load1, load5, load15, running, tasks,
     ip_version, pid, comm, laddr, lport, raddr, rport, rx AS rx_bytes, tx AS tx_bytes
-FROM ranked AS r LEFT JOIN load AS l ON r.nth = l.nth AND l.age = 1
+FROM ranked AS r LEFT JOIN load AS l ON r.nth = l.nth
 WHERE place <= $rows
 ORDER BY interval_end, coalesce(ip_version, 0), place

@@ -1,5 +1,6 @@
-/* Calls musl's resolver functions and prints what each call was and gave: a line of JSON each. For the musl in which no probe is
- * yet: it begins a moment after its start, as the recorder says it needs. */
+/* Calls the C library's resolver functions and prints what each call was and gave: a line of JSON each; on stderr, what it is
+ * about to look up. For a library in which no probe is yet it begins a moment after its start, as the recorder says it needs; in
+ * slow VMs WAIT_MS makes that longer. */
 #define _GNU_SOURCE
 #include <netdb.h>
 #include <stdio.h>
@@ -37,7 +38,9 @@ static int reentrant(const char *host, int two)
 
 int main(int argc, char **argv)
 {
-	usleep(300000);
+	const char *wait_ms = getenv("WAIT_MS");
+
+	usleep(1000 * (wait_ms ? atoi(wait_ms) : 300));
 	for (int i = 1; i < argc; i++) {
 		struct addrinfo *list = NULL;
 		char host[256];
@@ -46,15 +49,16 @@ int main(int argc, char **argv)
 
 #define CALL(function, label, expression)                                       \
 	snprintf(host, sizeof(host), "%s." label ".ebrec.test", argv[i]);       \
+	fprintf(stderr, "%s\n", host);                                          \
 	began = now();                                                          \
 	ret = expression;                                                       \
 	say(function, host, ret, began)
 
-		CALL("getaddrinfo", "musl1", getaddrinfo(host, NULL, NULL, &list));
-		CALL("gethostbyname", "musl2", gethostbyname(host) ? 0 : h_errno);
-		CALL("gethostbyname2", "musl3", gethostbyname2(host, AF_INET) ? 0 : h_errno);
-		CALL("gethostbyname_r", "musl4", reentrant(host, 0));
-		CALL("gethostbyname2_r", "musl5", reentrant(host, 1));
+		CALL("getaddrinfo", "c1", getaddrinfo(host, NULL, NULL, &list));
+		CALL("gethostbyname", "c2", gethostbyname(host) ? 0 : h_errno);
+		CALL("gethostbyname2", "c3", gethostbyname2(host, AF_INET) ? 0 : h_errno);
+		CALL("gethostbyname_r", "c4", reentrant(host, 0));
+		CALL("gethostbyname2_r", "c5", reentrant(host, 1));
 	}
 	return 0;
 }

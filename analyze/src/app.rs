@@ -9,13 +9,16 @@ use crate::error::{Error, Result};
 use crate::notes::{self, Note};
 use crate::output::Settings;
 use crate::query::{Queries, params};
+use crate::replay;
 use crate::run::{self, Outcome};
+use crate::shell;
 use crate::suggest::closest;
 use crate::summary;
+use crate::triage::Threshold;
 use crate::window;
 use clap::ArgMatches;
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -71,7 +74,7 @@ fn try_main(args: Vec<OsString>) -> Result<u8> {
             return Ok(OK);
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().worker_threads(workers()).build()?;
     runtime.block_on(dispatch(&queries, &matches))
 }
 
@@ -91,8 +94,18 @@ async fn dispatch(queries: &Queries, matches: &ArgMatches) -> Result<u8> {
     let paths: Vec<PathBuf> = matches.get_many::<PathBuf>("captures").unwrap_or_default().cloned().collect();
     let engine = open(&paths, &globals, queries).await?;
     let (outcome, is_report) = match name {
-        None => (Outcome::new(1, summary::write(&engine, &settings).await?), false),
-        Some("sql") => (run::sql(&engine, &statement(sub)?, &settings).await?, false),
+        None => {
+            let thresholds: Vec<Threshold> = matches.get_many("threshold").unwrap_or_default().cloned().collect();
+            (Outcome::new(1, summary::write(&engine, &thresholds, &settings).await?), false)
+        }
+        Some("sql") => match statements(sub)? {
+            Some(text) => (run::script(&engine, &text, &settings).await?, false),
+            None => {
+                shell::run(&engine, &settings).await?;
+                return Ok(OK);
+            }
+        },
+        Some("replay") => (replay::replay(&engine, queries, sub, &settings).await?, true),
         Some("tables") => {
             run::batch(&describe::tables(&engine).await?, &settings)?;
             return Ok(OK);
@@ -104,7 +117,14 @@ async fn dispatch(queries: &Queries, matches: &ArgMatches) -> Result<u8> {
         }
         Some(report) => {
             let query = queries.get(report).ok_or_else(|| Error::text(format!("there is no report {report}")))?;
-            (run::report(&engine, query, &params::values(query, sub)?, &settings).await?, true)
+            let values = params::values(query, sub)?;
+            if globals.show_sql {
+                for one in engine.each() {
+                    writeln!(settings.open()?, "{};", one.portable(query, &values)?)?;
+                }
+                return Ok(OK);
+            }
+            (run::report(&engine, query, &values, &settings).await?, true)
         }
     };
     let notes = notes::about(&engine, &outcome.tables).await?;
@@ -170,7 +190,7 @@ fn misspelled(error: Error, paths: &[PathBuf], queries: &Queries) -> Error {
         _ => None,
     };
     let Some(word) = word else { return error };
-    let commands = ["sql", "tables", "describe", "reports", "help"].into_iter().chain(queries.iter().map(|query| query.name));
+    let commands = ["sql", "tables", "describe", "reports", "replay", "help"].into_iter().chain(queries.iter().map(|query| query.name));
     let error = Error::text(format!("there is no command {word}"));
     match closest(word, commands) {
         Some(other) => error.hint(format!("did you mean {other}?")),
@@ -178,17 +198,18 @@ fn misspelled(error: Error, paths: &[PathBuf], queries: &Queries) -> Error {
     }
 }
 
-/// The statement of `sql`: given, in a file, or on stdin.
-fn statement(matches: &ArgMatches) -> Result<String> {
+/// The statements of `sql`: given, in a file, or on stdin; `None` if they shall be typed.
+fn statements(matches: &ArgMatches) -> Result<Option<String>> {
     if let Some(path) = matches.get_one::<PathBuf>("file") {
-        return std::fs::read_to_string(path)
-            .map_err(|error| Error::new(path.display(), error).hint("-f takes a file with one SQL statement"));
+        let text = std::fs::read_to_string(path);
+        return text.map(Some).map_err(|error| Error::new(path.display(), error).hint("-f takes a file with SQL statements"));
     }
-    let statement = matches.get_one::<String>("statement").cloned().unwrap_or_default();
-    if statement != "-" {
-        return Ok(statement);
+    match matches.get_one::<String>("statement") {
+        Some(statement) if statement != "-" => return Ok(Some(statement.clone())),
+        None if std::io::stdin().is_terminal() => return Ok(None),
+        _ => {}
     }
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).map_err(|error| Error::new("stdin", error))?;
-    Ok(text)
+    Ok(Some(text))
 }

@@ -3,6 +3,8 @@
 use crate::engine::DEFAULT_MEMORY;
 use crate::output::Format;
 use crate::query::{Queries, params};
+use crate::replay;
+use crate::triage;
 use crate::window::{Instant, size};
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use std::ffi::OsString;
@@ -21,7 +23,9 @@ const SQL_EXAMPLES: &str = "The dialect is DataFusion's (PostgreSQL's, largely);
 
 Examples:
   ebrec analyze FILE sql \"SELECT next_comm, max(next_waited_ns) FROM sched_switch GROUP BY 1 ORDER BY 2 DESC LIMIT 10\"
-  ebrec analyze FILE sql -f question.sql --output csv
+  ebrec analyze FILE sql                                    a shell with history and completion
+  ebrec analyze FILE sql \"SELECT comm, count(*) FROM tcplife WHERE tx_bytes > 1e6 GROUP BY comm\"
+  ebrec analyze FILE sql -f questions.sql --output csv
   echo 'SELECT count(*) FROM tcp_connect WHERE errno <> 0' | ebrec analyze FILE sql -
   ebrec analyze FILE sql \"EXPLAIN ANALYZE SELECT count(*) FROM sched_switch WHERE next_waited_ns > 1000000\"";
 
@@ -45,18 +49,26 @@ pub fn command(queries: &Queries) -> Command {
                 .action(ArgAction::Append)
                 .num_args(1..),
         )
+        .arg(
+            Arg::new("threshold")
+                .long("threshold")
+                .value_name("CHECK.NAME=N")
+                .help("What stands out, from here on: cpu.p99_ms=5; docs/TRIAGE.md lists the thresholds")
+                .value_parser(triage::threshold)
+                .action(ArgAction::Append),
+        )
         .args(globals())
         .subcommand(
             Command::new("sql")
-                .about("Runs one SQL statement over the capture's tables")
+                .about("Runs SQL over the capture's tables and reports; without a statement, a shell")
                 .after_help(SQL_EXAMPLES)
-                .arg(Arg::new("statement").value_name("SQL").help("The statement; - reads it from stdin").required_unless_present("file"))
+                .arg(Arg::new("statement").value_name("SQL").help("Statements; - reads them from stdin; none: a shell"))
                 .arg(
                     Arg::new("file")
                         .short('f')
                         .long("file")
                         .value_name("FILE")
-                        .help("Reads the statement from a file")
+                        .help("Reads the statements from a file")
                         .conflicts_with("statement")
                         .value_parser(value_parser!(PathBuf)),
                 ),
@@ -68,14 +80,16 @@ pub fn command(queries: &Queries) -> Command {
                 .arg(Arg::new("table").value_name("TABLE").help("The table").required(true)),
         )
         .subcommand(Command::new("reports").about("Lists the reports by group"));
+    command = command.subcommand(replay::command(queries));
     for query in queries.iter() {
         command = command.subcommand(params::command(query));
     }
     // The capture stands between the program and the command, which clap's own usage line leaves out.
     command.mut_subcommands(|sub| {
         let file = if sub.get_name() == "reports" { "" } else { " FILE" };
-        let arguments = sub.get_positionals().map(|arg| format!(" [{}]", arg.get_id().as_str().to_uppercase()));
-        let usage = format!("{program}{file} {} [OPTIONS]{}", sub.get_name(), arguments.collect::<String>());
+        let positionals = sub.get_positionals().map(|arg| format!(" [{}]", arg.get_id().as_str().to_uppercase())).collect();
+        let arguments = if sub.get_name() == "replay" { " REPORT".to_owned() } else { positionals };
+        let usage = format!("{program}{file} {} [OPTIONS]{arguments}", sub.get_name());
         sub.override_usage(usage)
     })
 }
@@ -100,6 +114,7 @@ fn globals() -> Vec<Arg> {
         option("out", "FILE", "Writes the result to a file").short('o').value_parser(value_parser!(PathBuf)),
         option("rows", "N", "The largest number of rows; 0 is all [default: 100 on a terminal, else all]")
             .value_parser(value_parser!(i64).range(0..)),
+        flag("show-sql", "Prints a report's SQL instead, for other engines to run over the unzipped files"),
         flag("quiet", "Says nothing but results and errors"),
         flag("strict", "Fails (exit code 2) if records are missing that the answer needs"),
         option("queries", "DIR", "Adds the reports of a directory of .sql files").value_parser(value_parser!(PathBuf)),
@@ -147,6 +162,8 @@ pub struct Globals {
     pub rows: Option<usize>,
     /// `--quiet`.
     pub quiet: bool,
+    /// `--show-sql`.
+    pub show_sql: bool,
     /// `--strict`.
     pub strict: bool,
     /// `--memory`.
@@ -167,6 +184,7 @@ impl Globals {
             out: one(matches, "out"),
             rows: one::<i64>(matches, "rows").and_then(|rows| usize::try_from(rows).ok()),
             quiet: one(matches, "quiet").unwrap_or(false),
+            show_sql: one(matches, "show-sql").unwrap_or(false),
             strict: one(matches, "strict").unwrap_or(false),
             memory: one(matches, "memory").unwrap_or(DEFAULT_MEMORY),
         }

@@ -4,7 +4,9 @@
 //!
 //! * [`cli`] is the command line, [`app`] goes from arguments to an exit code.
 //! * [`engine`] is SQL over captures, and over nothing else of the machine.
-//! * [`query`] makes reports of the files in queries/, [`run`] runs them, [`mod@summary`] is the answer without a question.
+//! * [`query`] makes reports of the files in queries/, [`run`] runs them, [`mod@summary`] is the answer without a question,
+//!   [`triage`] what stands out.
+//! * [`shell`] is SQL with history and completion, [`replay`] redraws a report as the live tool did.
 //! * [`notes`] says what makes an answer incomplete.
 //! * [`output`] writes results: as the live tools print them, as tables, for programs.
 
@@ -17,7 +19,11 @@ pub mod error;
 pub mod notes;
 pub mod output;
 pub mod query;
+pub mod replay;
 pub mod run;
+pub mod shell;
+pub mod statements;
 pub mod suggest;
 pub mod summary;
+pub mod triage;
 pub mod window;

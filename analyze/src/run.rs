@@ -1,8 +1,8 @@
 //! Runs a statement or a report and writes the result.
 
+use crate::engine::Engine;
 use crate::engine::catalog::Reading;
 use crate::engine::table::PARTITION_COLUMNS;
-use crate::engine::{Engine, partition_of};
 use crate::error::{Error, Result};
 use crate::output::cells::Cells;
 use crate::output::machine::Machine;
@@ -10,9 +10,10 @@ use crate::output::report::Report;
 use crate::output::stacks::{Stacks, Style};
 use crate::output::table::Table;
 use crate::output::text::escape;
-use crate::output::{Format, Settings};
+use crate::output::{Destination, Format, Settings};
 use crate::query::params::Values;
 use crate::query::{Query, Render};
+use crate::statements;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{Expr, lit};
@@ -68,8 +69,7 @@ impl Sink<'_> {
 }
 
 /// A sink for rows of `schema`: a machine format, or the general table.
-fn general<'a>(settings: &Settings, schema: &SchemaRef) -> Result<Sink<'a>> {
-    let destination = settings.open()?;
+fn general<'a>(settings: &Settings, schema: &SchemaRef, destination: Destination) -> Result<Sink<'a>> {
     Ok(match settings.format {
         Format::Table | Format::Markdown => Sink::Table(Table::new(settings, schema, destination)),
         format => match Machine::new(format, schema, destination)? {
@@ -81,12 +81,40 @@ fn general<'a>(settings: &Settings, schema: &SchemaRef) -> Result<Sink<'a>> {
     })
 }
 
+/// Runs the statements of `text` one after the other.
+pub async fn script(engine: &Engine, text: &str, settings: &Settings) -> Result<Outcome> {
+    let statements = statements::split(text);
+    if statements.len() > 1 && matches!(settings.format, Format::Parquet | Format::Json) {
+        return Err(Error::text("several statements don't make one file of this format").hint("one statement, or --output csv or jsonl"));
+    }
+    let mut all = Outcome::default();
+    for (nth, statement) in statements.iter().enumerate() {
+        let outcome = sql_part(engine, statement.text, settings, nth).await?;
+        all.rows += outcome.rows;
+        all.tables.extend(outcome.tables);
+    }
+    if statements.is_empty() {
+        // As the engine says it.
+        return sql(engine, text, settings).await;
+    }
+    Ok(all)
+}
+
 /// Runs `statement`.
 pub async fn sql(engine: &Engine, statement: &str, settings: &Settings) -> Result<Outcome> {
+    sql_part(engine, statement, settings, 0).await
+}
+
+/// Runs a statement whose output comes after that of `before` others.
+async fn sql_part(engine: &Engine, statement: &str, settings: &Settings, before: usize) -> Result<Outcome> {
     engine.tables().begin(Reading::default());
     let frame = engine.query(statement, Vec::new()).await?;
     let tables = engine.tables().touched();
-    let mut sink = general(settings, &Arc::new(frame.schema().as_arrow().clone()))?;
+    let mut destination = settings.open_again(before)?;
+    if before > 0 {
+        writeln!(destination)?;
+    }
+    let mut sink = general(settings, &Arc::new(frame.schema().as_arrow().clone()), destination)?;
     let rows = copy(frame, &mut sink, settings, limit(settings)).await?;
     sink.finish()?;
     Ok(Outcome::new(rows, tables))
@@ -104,14 +132,14 @@ pub async fn report(engine: &Engine, query: &Query, values: &Values, settings: &
     for one in engine.each() {
         let frame = one.report(query, values).await?;
         outcome.tables.extend(one.tables().touched());
-        let partition = partition_of(&one.captures()[0]);
+        let partition = one.partition();
         if people {
             let mut destination = settings.open_again(outcome.captures)?;
             if many {
                 let gap = if outcome.captures > 0 { "\n" } else { "" };
                 writeln!(destination, "{gap}==> {} ({}) <==", escape(&partition[1]), escape(&partition[0]))?;
             }
-            let mut report = Sink::Report(Box::new(Report::new(&prepared, values, one.window().0, settings, destination)));
+            let mut report = Sink::Report(Box::new(Report::new(&prepared, values, one.window().0, settings.width(), destination)));
             outcome.rows += copy(frame, &mut report, settings, limit).await?;
             report.finish()?;
         } else {
@@ -121,7 +149,7 @@ pub async fn report(engine: &Engine, query: &Query, values: &Values, settings: &
                 Some(sink) => sink,
                 none => none.insert(match drawn() {
                     Some(style) => Sink::Stacks(Stacks::new(style, settings)?),
-                    None => general(settings, &Arc::new(frame.schema().as_arrow().clone()))?,
+                    None => general(settings, &Arc::new(frame.schema().as_arrow().clone()), settings.open()?)?,
                 }),
             };
             let left = limit.map(|limit| limit.saturating_sub(outcome.rows));
@@ -137,9 +165,9 @@ pub async fn report(engine: &Engine, query: &Query, values: &Values, settings: &
     Ok(outcome)
 }
 
-fn with_partition(frame: DataFrame, values: [String; 2]) -> Result<DataFrame> {
+fn with_partition(frame: DataFrame, values: &[String; 2]) -> Result<DataFrame> {
     let known: Vec<Expr> = frame.schema().columns().into_iter().map(Expr::Column).collect();
-    let added = PARTITION_COLUMNS.iter().zip(values).map(|(name, value)| lit(value).alias(*name));
+    let added = PARTITION_COLUMNS.iter().zip(values).map(|(name, value)| lit(value.as_str()).alias(*name));
     Ok(frame.select(added.chain(known).collect::<Vec<_>>())?)
 }
 
@@ -150,7 +178,7 @@ fn limit(settings: &Settings) -> Option<usize> {
 
 /// Writes `batch`, which exists already.
 pub fn batch(batch: &RecordBatch, settings: &Settings) -> Result<()> {
-    let mut sink = general(settings, &batch.schema())?;
+    let mut sink = general(settings, &batch.schema(), settings.open()?)?;
     sink.write(batch)?;
     sink.finish()
 }

@@ -12,29 +12,44 @@ use crate::output::text::{escape, pad, thousands};
 use crate::output::{Destination, Format, Settings};
 use crate::query::params;
 use crate::query::{Queries, Query};
-use crate::window::instant;
+use crate::triage::{self, Threshold, Triage};
+use crate::window::{instant, time_of_day};
 use arrow::array::RecordBatch;
 use ebrec_format::capture::{Capture, State};
 use ebrec_format::events;
 use serde_json::{Value, json};
 use std::io::Write;
 
+/// What is told of one capture.
+struct Told<'a> {
+    engine: Engine,
+    triage: Triage,
+    parts: Parts<'a>,
+}
+
 /// Writes the summary; returns the tables that it is made of.
-pub async fn write(engine: &Engine, settings: &Settings) -> Result<Vec<String>> {
+pub async fn write(engine: &Engine, thresholds: &[Threshold], settings: &Settings) -> Result<Vec<String>> {
     let queries = Queries::summary()?;
-    let mut parts = Vec::new();
-    // Connections are numbered within a capture, so what follows them is about one.
-    if let [_] = engine.captures() {
+    let mut all = Vec::new();
+    for engine in engine.each() {
+        let triage = triage::run(&engine, thresholds).await?;
+        let mut parts = Vec::new();
         for query in queries.iter() {
-            parts.push((query, part(engine, query).await?));
+            parts.push((query, part(&engine, query).await?));
         }
+        all.push(Told { engine, triage, parts });
     }
     let tables = describe::tables(engine).await?;
     let destination = settings.open()?;
     match settings.format {
-        Format::Table => text(engine, settings, &tables, parts, destination)?,
-        Format::Json => as_json(engine, &tables, &parts, destination)?,
-        _ => return Err(Error::text("the summary is not one table").hint("--output table or json; for one table: tables, or a report")),
+        Format::Table => text(settings, &tables, all, destination)?,
+        Format::Json => as_json(&tables, &all, destination)?,
+        Format::Markdown => markdown(&tables, &all, destination)?,
+        _ => {
+            return Err(
+                Error::text("the summary is not one table").hint("--output table, json or markdown; for one table: tables, or a report")
+            );
+        }
     }
     Ok(events::tables().map(|table| table.name.to_owned()).filter(|name| engine.tables().is_captured(name)).collect())
 }
@@ -49,45 +64,137 @@ async fn part(engine: &Engine, query: &Query) -> Result<Result<Vec<RecordBatch>>
 
 type Parts<'a> = Vec<(&'a Query, Result<Vec<RecordBatch>>)>;
 
-fn text(engine: &Engine, settings: &Settings, tables: &RecordBatch, parts: Parts<'_>, mut out: Destination) -> Result<()> {
-    for capture in engine.captures() {
-        facts(capture, &mut out)?;
-    }
-    if let Some(shown) = shown(engine) {
-        writeln!(out, "shown    {}", escape(&shown))?;
-    }
-    recorded(&Cells::new(tables)?, &mut out)?;
+fn text(settings: &Settings, tables: &RecordBatch, all: Vec<Told<'_>>, mut out: Destination) -> Result<()> {
     let values = params::Values::new();
+    let alone = all.len() == 1;
     let mut missing: Vec<Error> = Vec::new();
-    for (query, rows) in parts {
-        let rows = match rows {
-            Ok(rows) => rows,
-            Err(why) => {
-                // Tables of one probe are missing for one reason.
-                if !missing.iter().any(|other| other.what_to_do() == why.what_to_do()) {
-                    missing.push(why);
+    for Told { engine, triage, parts } in all {
+        let capture = &engine.captures()[0];
+        facts(capture, &mut out)?;
+        if let Some(shown) = shown(&engine) {
+            writeln!(out, "shown    {}", escape(&shown))?;
+        }
+        findings(capture, &triage, settings.width(), &mut out)?;
+        for (query, rows) in parts {
+            let rows = match rows {
+                Ok(rows) => rows,
+                Err(why) => {
+                    // Tables of one probe are missing for one reason.
+                    if !missing.iter().any(|other| other.what_to_do() == why.what_to_do()) {
+                        missing.push(why);
+                    }
+                    continue;
                 }
+            };
+            // What did not happen needs no heading.
+            if rows.iter().all(|batch| batch.num_rows() == 0) {
                 continue;
             }
-        };
-        // What did not happen needs no heading.
-        if rows.iter().all(|batch| batch.num_rows() == 0) {
-            continue;
+            writeln!(out, "\n{}", query.help)?;
+            let mut report = Report::new(query, &values, engine.window().0, settings.width(), out);
+            for batch in rows {
+                let cells = Cells::new(&batch)?;
+                report.write(&cells, 0..cells.rows())?;
+            }
+            out = report.finish()?;
         }
-        writeln!(out, "\n{}", query.help)?;
-        let mut report = Report::new(query, &values, engine.window().0, settings, out);
-        for batch in rows {
-            let cells = Cells::new(&batch)?;
-            report.write(&cells, 0..cells.rows())?;
+        if !alone {
+            writeln!(out)?;
         }
-        out = report.finish()?;
     }
+    recorded(&Cells::new(tables)?, &mut out)?;
     if !missing.is_empty() {
         writeln!(out, "\nNot known")?;
     }
     for why in missing {
         writeln!(out, "{why}; {}", why.what_to_do().unwrap_or_default())?;
     }
+    Ok(out.flush()?)
+}
+
+/// `ebrec analyze FILE` for a shell: the file's name may hold anything.
+fn command_of(capture: &Capture) -> String {
+    let path = capture.path.display().to_string();
+    let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "._:/@+-".contains(c));
+    let path = if plain { path } else { format!("'{}'", escape(&path).replace('\'', "'\\''")) };
+    format!("ebrec analyze {path}")
+}
+
+/// What stands out, for people.
+fn findings(capture: &Capture, triage: &Triage, width: Option<usize>, out: &mut impl Write) -> Result<()> {
+    let command = command_of(capture);
+    writeln!(out, "\nFindings")?;
+    if triage.findings.is_empty() {
+        writeln!(out, "Nothing stands out in {} checks.", triage.checks)?;
+    }
+    for finding in &triage.findings {
+        let since = finding.since.map_or_else(String::new, |ns| format!(" (since {})", time_of_day(ns)));
+        let text = format!("{}{since}", finding.text);
+        let mut first = pad(&finding.severity().to_uppercase(), 7, false);
+        for line in wrap(&text, width.unwrap_or(120).saturating_sub(8).max(40)) {
+            writeln!(out, "{first} {line}")?;
+            first = " ".repeat(7);
+        }
+        for evidence in &finding.evidence {
+            writeln!(out, "{first} {command} {evidence}")?;
+        }
+        for why in &finding.incomplete {
+            writeln!(out, "{first} incomplete: {}", escape(why))?;
+        }
+    }
+    for (titles, why) in triage.not_checked() {
+        writeln!(out, "not checked: {titles}: {}", escape(&why))?;
+    }
+    Ok(())
+}
+
+/// Lines of at most `width` characters, broken at spaces.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = vec![String::new()];
+    for word in text.split(' ') {
+        let Some(line) = lines.last_mut() else { break };
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(word.to_owned());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+/// The same for a ticket.
+fn markdown(tables: &RecordBatch, all: &[Told<'_>], mut out: Destination) -> Result<()> {
+    for told in all {
+        let capture = &told.engine.captures()[0];
+        writeln!(out, "## {}\n\n```", escape(&capture.path.display().to_string()))?;
+        facts(capture, &mut out)?;
+        writeln!(out, "```\n\n### Findings\n")?;
+        if told.triage.findings.is_empty() {
+            writeln!(out, "Nothing stands out in {} checks.", told.triage.checks)?;
+        }
+        let command = command_of(capture);
+        for finding in &told.triage.findings {
+            let since = finding.since.map_or_else(String::new, |ns| format!(" (since {} UTC)", time_of_day(ns)));
+            // What is between backticks means nothing to Markdown.
+            writeln!(out, "* **{}** `{}`{since}", finding.severity(), finding.text.replace('`', "'"))?;
+            for evidence in &finding.evidence {
+                writeln!(out, "  * `{} {}`", command.replace('`', "'"), evidence)?;
+            }
+            for why in &finding.incomplete {
+                writeln!(out, "  * incomplete: `{}`", escape(why).replace('`', "'"))?;
+            }
+        }
+        for (titles, why) in told.triage.not_checked() {
+            writeln!(out, "* not checked: {titles}: `{}`", escape(&why).replace('`', "'"))?;
+        }
+        writeln!(out)?;
+    }
+    writeln!(out, "### Tables\n\n```")?;
+    recorded(&Cells::new(tables)?, &mut out)?;
+    writeln!(out, "```")?;
     Ok(out.flush()?)
 }
 
@@ -158,29 +265,29 @@ fn recorded(tables: &Cells, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-fn as_json(engine: &Engine, tables: &RecordBatch, parts: &Parts<'_>, mut out: Destination) -> Result<()> {
-    let captures: Vec<Value> = engine
-        .captures()
-        .iter()
-        .map(|capture| {
-            json!({
-                "path": capture.path.display().to_string(),
-                "partial": capture.state == State::Partial,
-                "remarks": capture.remarks,
-                "manifest": capture.manifest,
-            })
-        })
-        .collect();
-    let mut sections = serde_json::Map::new();
-    for (query, rows) in parts {
-        let name = query.name.split_once('-').map_or(query.name, |(_, name)| name);
-        let value = match rows {
-            Ok(rows) => json!({ "title": query.help, "rows": values(rows)? }),
-            Err(why) => json!({ "title": query.help, "missing": why.to_string() }),
-        };
-        sections.insert(name.to_owned(), value);
+fn as_json(tables: &RecordBatch, all: &[Told<'_>], mut out: Destination) -> Result<()> {
+    let mut captures = Vec::new();
+    for Told { engine, triage, parts } in all {
+        let capture = &engine.captures()[0];
+        let mut sections = serde_json::Map::new();
+        for (query, rows) in parts {
+            let name = query.name.split_once('-').map_or(query.name, |(_, name)| name);
+            let value = match rows {
+                Ok(rows) => json!({ "title": query.help, "rows": values(rows)? }),
+                Err(why) => json!({ "title": query.help, "missing": why.to_string() }),
+            };
+            sections.insert(name.to_owned(), value);
+        }
+        captures.push(json!({
+            "path": capture.path.display().to_string(),
+            "partial": capture.state == State::Partial,
+            "remarks": capture.remarks,
+            "manifest": capture.manifest,
+            "triage": triage.json(),
+            "sections": sections,
+        }));
     }
-    let whole = json!({ "captures": captures, "tables": values(std::slice::from_ref(tables))?, "sections": sections });
+    let whole = json!({ "captures": captures, "tables": values(std::slice::from_ref(tables))? });
     serde_json::to_writer_pretty(&mut out, &whole).map_err(std::io::Error::from)?;
     writeln!(out)?;
     Ok(out.flush()?)

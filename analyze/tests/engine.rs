@@ -55,7 +55,7 @@ fn sql_reads_the_capture_and_nothing_else_of_the_machine() {
         "RESET datafusion.execution.batch_size".to_owned(),
         "PREPARE x AS SELECT 1".to_owned(),
         "BEGIN".to_owned(),
-        "SELECT 1; SELECT 2".to_owned(),
+        "DROP TABLE loss; SELECT 1".to_owned(),
         "SELECT * FROM ebrec.main.nothing".to_owned(),
         "SELECT * FROM other.main.loss".to_owned(),
         String::new(),
@@ -198,8 +198,6 @@ fn several_captures_are_one_dataset() {
     let out = stdout(&[&a, &b, "--output", "csv", "sql", "SELECT host, capture, count(*) AS n FROM process_exec GROUP BY 1, 2 ORDER BY 1"]);
     assert_eq!(out, "host,capture,n\nother,b,2\ntesthost,a,2\n");
     assert_eq!(stdout(&[&a, &b, "--output", "csv", "sql", "SELECT count(*) AS n FROM process_exec WHERE capture = 'a'"]), "n\n2\n");
-    let (_, err, code) = run(&[&a, &b, "execsnoop"]);
-    assert!(code == 2 && err.contains("about one capture"), "{err}");
     assert_eq!(
         stdout(&[&a, &b, "--output", "csv", "sql", "SELECT capture, host FROM capture"]),
         "capture,host\n",

@@ -108,6 +108,32 @@ fn a_directory_adds_reports() {
 }
 
 #[test]
+fn an_alias_is_its_report_with_a_parameter_fixed() {
+    let directory = directory("aliases");
+    let capture = sample(&directory.join("small.ebrec"));
+    let run = |file: &str| {
+        std::fs::write(directory.join("xfsopens.sql"), file).unwrap();
+        common::ebrec(&["--queries", directory.to_str().unwrap(), capture.to_str().unwrap(), "xfsopens", "-F"])
+    };
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let good = run("-- What is slow on xfs\n--\n-- alias: fsslower type=xfs\n-- example: xfsopens : All.\n");
+    let same = stdout(&[capture.to_str().unwrap(), "fsslower", "-t", "xfs", "-F"]);
+    assert!(same.lines().count() > 1 && same.len() < stdout(&[capture.to_str().unwrap(), "fsslower", "-F"]).len());
+    assert_eq!(text(good.stdout), same);
+    for (alias, expected) in [
+        ("slower type=xfs", "xfsopens.sql: there is no report slower"),
+        ("fsslower fs=xfs", "xfsopens.sql: fsslower has no parameter fs of type text"),
+        ("fsslower min=5", "fsslower has no parameter min of type text"),
+        ("xfsdist type=xfs", "there is no report xfsdist to be an alias of"),
+        ("fsslower", "xfsopens.sql, line 3: an alias is REPORT PARAM=VALUE"),
+    ] {
+        let output = run(&format!("-- What is slow on xfs\n--\n-- alias: {alias}\n"));
+        let error = text(output.stderr);
+        assert!(output.status.code() == Some(2) && error.contains(expected), "{alias}: {error}");
+    }
+}
+
+#[test]
 fn a_wrong_header_is_refused_with_its_line() {
     const GOOD: &str = "-- Help\n-- group: g\n-- needs: loss\n-- param: wide flag -w : Wide.\n-- column: ts AS \"TS\" time<8 if wide : When.\nSELECT ts FROM loss ORDER BY ts";
     let parse = |text: String| ebrec_analyze::query::header::parse("mine", text.leak()).map_err(|error| error.to_string());

@@ -12,7 +12,7 @@
 //!
 //! `FIRST` and `LAST` count the flushes of a table. When its loose segments are large enough, they become one entry of
 //! the pack that covers their numbers; a crash between that and their removal leaves both, and the covered loose ones are ignored.
-//! What is in the pack stays: large segments go there at once, so that their numbers may lie between those of loose ones.
+//! A large segment that was sealed among them is an entry of its own with a number in between: what is in the pack is never ignored.
 //! At the end every table's rest is packed, the manifest follows, the ZIP directory is written, and the pack is renamed to
 //! `NAME.ebrec`. No byte is written twice, so the time from stop to usable file does not grow with the recording.
 //! With `--format dir` the same names are files of a directory.
@@ -293,6 +293,10 @@ fn identity(name: &str) -> Option<(&str, u64, u64)> {
     Some((table, first.parse().ok()?, last.parse().ok()?))
 }
 
+fn is_loose(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(folder, _)| folder == LOOSE)
+}
+
 fn assemble(path: &Path, manifest: Manifest, state: State, all: Vec<Segment>) -> Capture {
     let mut known: Vec<(String, u64, u64, Segment)> = all
         .into_iter()
@@ -305,13 +309,49 @@ fn assemble(path: &Path, manifest: Manifest, state: State, all: Vec<Segment>) ->
     let mut segments: BTreeMap<String, Vec<Segment>> = BTreeMap::new();
     let mut covered: Option<(String, u64)> = None;
     for (table, _, last, segment) in known {
-        let until = covered.as_ref().filter(|(t, _)| *t == table).map(|(_, until)| *until);
-        let is_loose = segment.name.split_once('/').is_some_and(|(folder, _)| folder == LOOSE);
-        if is_loose && until.is_some_and(|until| last <= until) {
+        let until = covered.take().filter(|(t, _)| *t == table).map(|(_, until)| until);
+        covered = Some((table.clone(), until.map_or(last, |until| until.max(last))));
+        if is_loose(&segment.name) && until.is_some_and(|until| last <= until) {
             continue;
         }
-        covered = Some((table.clone(), until.map_or(last, |until| until.max(last))));
         segments.entry(table).or_default().push(segment);
     }
     Capture { path: path.to_owned(), manifest, state, remarks: Vec::new(), segments }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(names: &[&str]) -> io::Result<Vec<String>> {
+        // Which file is no matter: nothing is read.
+        let nothing = Arc::new(File::open("Cargo.toml")?);
+        let segment = |name: &&str| Segment { name: (*name).to_owned(), file: nothing.clone(), offset: 0, len: 12 };
+        let capture = assemble(Path::new("x"), Manifest::default(), State::Partial, names.iter().map(segment).collect());
+        Ok(capture.segments.into_values().flatten().map(|segment| segment.name).collect())
+    }
+
+    #[test]
+    fn a_large_segment_between_those_that_were_merged_is_read() -> io::Result<()> {
+        // Rows that came late (1, 3) became one segment at the end; 2 and 4 were large.
+        let names = ["syscall/000002-000002.parquet", "syscall/000004-000004.parquet", "syscall/000001-000003.parquet"];
+        let mut left = left(&names)?;
+        left.sort();
+        let mut all = names.map(str::to_owned);
+        all.sort();
+        assert_eq!(left, all);
+        Ok(())
+    }
+
+    #[test]
+    fn loose_segments_that_are_in_the_pack_are_not_read_twice() -> io::Result<()> {
+        let packed = ["signal/000001-000003.parquet", "signal/000002-000002.parquet"];
+        let loose = ["loose/signal.000001-000001.parquet", "loose/signal.000003-000003.parquet", "loose/signal.000004-000004.parquet"];
+        assert_eq!(left(&[&packed[..], &loose[..]].concat())?, [packed[0], packed[1], loose[2]]);
+        let merged = ["loose/signal.000001-000003.parquet", "loose/signal.000001-000001.parquet", "loose/signal.000003-000003.parquet"];
+        assert_eq!(left(&merged)?, merged[..1]);
+        // Another table's numbers mean nothing here.
+        assert_eq!(left(&["oom/000001-000009.parquet", "loose/signal.000002-000002.parquet"])?.len(), 2);
+        Ok(())
+    }
 }

@@ -2,8 +2,8 @@
 //! that come into use while it records.
 //!
 //! At the start it looks at what all processes have mapped. From then on the kernel tells it of each program file that is executed
-//! for the first time; it looks what that maps, at once and again for a third of a second, because the libraries are mapped after the
-//! program. What a program calls in the first millisecond of a library that nobody had mapped before can be missed.
+//! for the first time; it looks what that maps, at once and again for three seconds, because the libraries are mapped after the
+//! program, and on a busy host that takes its time. What a program calls in the first millisecond of a library that nobody had mapped before can be missed.
 //!
 //! Files are opened as the process has them (`/proc/PID/map_files`), so that other mount namespaces and deleted files are no
 //! different, and handed to the kernel as open files, so that the process may end meanwhile.
@@ -28,7 +28,9 @@ use std::time::{Duration, Instant};
 /// Libraries that probes are put into; a host with more distinct C libraries has hundreds of images.
 const MOST_LIBRARIES: usize = 64;
 /// When a new process is looked at, after it has executed its program.
-const LOOKS_MS: [u64; 8] = [0, 1, 2, 4, 10, 30, 100, 300];
+const LOOKS_MS: [u64; 10] = [0, 1, 2, 4, 10, 30, 100, 300, 1000, 3000];
+/// After so many looks the kernel need not tell of the same image any more: one that has no library may be executed often.
+const LOOKS_TO_KNOW: usize = 8;
 /// New programs that are looked at per second; one look costs some tens of microseconds.
 const LOOKS_PER_SECOND: u32 = 200;
 /// New programs that wait for a look.
@@ -268,15 +270,14 @@ impl Libraries {
                     waiting.push_back(new);
                     continue;
                 }
-                let found = self.look_at(new.pid);
+                // If it is gone, the next of its kind may live longer.
+                let Some(found) = self.look_at(new.pid) else { continue };
                 new.look += 1;
-                match found {
-                    // It is gone: the next of its kind may live longer.
-                    None => {}
-                    Some(false) if new.look < LOOKS_MS.len() => waiting.push_back(new),
-                    Some(_) => {
-                        let _ = seen.update(&new.image, &boot_ns().to_ne_bytes(), MapFlags::ANY);
-                    }
+                if found || new.look == LOOKS_TO_KNOW {
+                    let _ = seen.update(&new.image, &boot_ns().to_ne_bytes(), MapFlags::ANY);
+                }
+                if !found && new.look < LOOKS_MS.len() {
+                    waiting.push_back(new);
                 }
             }
         }

@@ -197,6 +197,26 @@ fn a_containers_own_library_that_comes_into_use_meanwhile_is_found() -> Result<(
 }
 
 #[test]
+fn a_library_that_a_program_maps_late_is_found() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let root = TempDir::new("late")?;
+    let made = Command::new("cc").args(["-O1", "-o"]).arg(root.path().join("lookups")).arg(helper("lookups.c")).output().context("cc")?;
+    if !made.status.success() {
+        return fail(String::from_utf8_lossy(&made.stderr));
+    }
+    // The loader opens what is to be preloaded before it maps the C library, which takes as long as nobody writes to the pipe.
+    let root = root.path().display();
+    let script = format!(
+        "set -e; cp $(ldd {root}/lookups | sed -n 's/.*=> \\(.*libc.so.6\\) .*/\\1/p') {root}; mkfifo {root}/pipe; (sleep 0.8; : >{root}/pipe) &
+         LD_LIBRARY_PATH={root} LD_PRELOAD={root}/pipe WAIT_MS=3500 exec {root}/lookups ok nx fail"
+    );
+    let (truth, capture) = recorded(DNS, || workload(&["dns", "--run", &script]))?;
+    let calls = list(&truth["run"])?;
+    assert_eq!(calls.len(), 3 * 5);
+    assert_lookups(&capture, &truth, calls)
+}
+
+#[test]
 fn a_lookup_that_does_not_return_is_a_row_without_latency() -> Result<()> {
     let Some(_bpf) = require_bpf()? else { return Ok(()) };
     // The one is killed in the middle of it, the other goes on when recording ends.

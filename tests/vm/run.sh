@@ -31,7 +31,7 @@ truncate -s "${EBREC_VM_OUT_MB:-512}M" "$tmp/out.img"
 # TCG by default: it works everywhere, and nested KVM often does not. In the background, so that
 # a signal to this script ends the VM at once.
 start=${EPOCHREALTIME/./}
-timeout --foreground -k 5 "${EBREC_VM_TIMEOUT:-300}" \
+timeout --foreground -k 5 "${EBREC_VM_TIMEOUT:-600}" \
   qemu-system-x86_64 -accel "${EBREC_VM_ACCEL:-tcg,thread=multi}" -cpu max \
   -m "${EBREC_VM_MEM:-1024}" -smp "${EBREC_VM_CPUS:-2}" \
   -nodefaults -no-user-config -display none -no-reboot -monitor none \

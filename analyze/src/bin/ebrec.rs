@@ -20,6 +20,11 @@ fn main() -> ExitCode {
             args.remove(0);
             "ebrec-analyze"
         }
+        // The capture comes first there: ebrec replay FILE REPORT is ebrec-analyze FILE replay REPORT.
+        Some("replay") if args.get(1).is_some_and(|arg| !arg.to_string_lossy().starts_with('-')) => {
+            args.swap(0, 1);
+            "ebrec-analyze"
+        }
         _ => "ebrec-analyze",
     };
     let mut command = Command::new(beside(program));

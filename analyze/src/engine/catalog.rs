@@ -2,7 +2,7 @@
 
 use super::filter::{Acting, Filter};
 use super::table::{CaptureTable, File, PARTITION_COLUMNS, check_frame, damaged};
-use super::{Engine, Shared, partition_of};
+use super::{Engine, Shared};
 use crate::error::Error;
 use crate::query::{Query, params};
 use crate::suggest::closest;
@@ -207,8 +207,8 @@ impl Tables {
             let engine = Engine::within(self.shared.clone(), i..i + 1, within.clone());
             let mut frame = engine.report(query, &values).await?;
             if self.which.len() > 1 {
-                for (column, value) in PARTITION_COLUMNS.iter().zip(partition_of(&self.shared.captures[i])) {
-                    frame = frame.with_column(column, lit(value))?;
+                for (column, value) in PARTITION_COLUMNS.iter().zip(&self.shared.partitions[i]) {
+                    frame = frame.with_column(column, lit(value.as_str()))?;
                 }
             }
             self.state().touched.extend(engine.tables().touched());

@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod cgroup;
 pub mod filter;
 pub mod functions;
+pub mod portable;
 pub mod store;
 pub mod table;
 
@@ -40,6 +41,8 @@ const STORE_URL: &str = "ebrec://captures";
 #[derive(Debug)]
 pub struct Shared {
     captures: Vec<Capture>,
+    /// Host and name of each: the values of the partition columns.
+    partitions: Vec<[String; 2]>,
     /// What is to be seen of each.
     filters: Vec<Filter>,
     /// The segments of each, by table.
@@ -71,8 +74,8 @@ impl Engine {
         let url = ObjectStoreUrl::parse(STORE_URL)?;
         let mut store = CaptureStore::default();
         let mut files = Vec::new();
-        for (number, capture) in captures.iter().enumerate() {
-            let partition = partition_of(capture);
+        let partitions = partitions_of(&captures);
+        for (number, (capture, partition)) in captures.iter().zip(&partitions).enumerate() {
             let mut of_capture: BTreeMap<String, Vec<File>> = BTreeMap::new();
             for table in capture.tables() {
                 let segments = capture.segments(table).iter();
@@ -84,7 +87,11 @@ impl Engine {
         let store = Arc::new(store);
         let runtime = runtime(memory, &url, store.clone())?;
         let which = 0..captures.len();
-        Ok(Engine::within(Arc::new(Shared { captures, filters, files, store, url, runtime, memory, reports }), which, Vec::new()))
+        Ok(Engine::within(
+            Arc::new(Shared { captures, partitions, filters, files, store, url, runtime, memory, reports }),
+            which,
+            Vec::new(),
+        ))
     }
 
     /// A session over some of the captures, for the innermost of the views `within`.
@@ -106,6 +113,11 @@ impl Engine {
         &self.shared.captures[self.which.clone()]
     }
 
+    /// Host and name of the first capture, as the partition columns have them.
+    pub fn partition(&self) -> &[String; 2] {
+        &self.shared.partitions[self.which.start]
+    }
+
     /// The tables.
     pub fn tables(&self) -> &Tables {
         &self.tables
@@ -119,6 +131,38 @@ impl Engine {
     /// What the user asked for, of the first capture.
     pub fn filter(&self) -> &Filter {
         &self.shared.filters[self.which.start]
+    }
+
+    /// The names of the functions that a query may use.
+    pub fn functions(&self) -> Vec<String> {
+        let state = self.context.state();
+        let mut names: Vec<String> = state.scalar_functions().keys().chain(state.aggregate_functions().keys()).cloned().collect();
+        names.extend(state.window_functions().keys().cloned());
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// A report's statement as another engine can run it: parameters are literals, and tables are narrowed to what was asked for.
+    pub fn portable(&self, query: &Query, values: &Values) -> Result<String> {
+        let query = query.prepare(values)?;
+        let bound = params::bindings(self, values);
+        let sql = portable::substitute(&query.sql, |name| bound.iter().find(|(known, _)| known == name).map(|(_, value)| value))?;
+        let mut narrowed = Vec::new();
+        for table in query.needs.iter().chain(&query.uses).filter(|table| !query.whole.contains(table)) {
+            let schema = ebrec_format::events::table(table).map(ebrec_format::Table::schema);
+            if let Some(predicate) = schema.and_then(|schema| self.filter().predicate(table, &schema, query.acting)) {
+                narrowed.push(format!("{table} AS (SELECT * FROM {SCHEMA}.{table} WHERE {})", portable::condition(&predicate)?));
+            }
+        }
+        if narrowed.is_empty() {
+            return Ok(sql);
+        }
+        let narrowed = narrowed.join(",\n");
+        Ok(match sql.strip_prefix("WITH ") {
+            Some(rest) => format!("WITH {narrowed},\n{rest}"),
+            None => format!("WITH {narrowed}\n{sql}"),
+        })
     }
 
     /// Plans a report, over one capture.
@@ -149,19 +193,28 @@ impl Engine {
     pub fn window(&self) -> (i64, i64) {
         // Queries subtract instants: a manifest from before 1970 or after 2200 must not make them overflow.
         const LATEST: i64 = 230 * 31_557_600 * 1_000_000_000;
-        let windows = self.captures().iter().zip(&self.shared.filters[self.which.clone()]).map(|(capture, filter)| {
-            (filter.from.unwrap_or(capture.manifest.started_ns), filter.to.unwrap_or(capture.manifest.ended_ns))
-        });
+        let windows =
+            self.captures().iter().zip(&self.shared.filters[self.which.clone()]).map(|(capture, filter)| {
+                (filter.from.unwrap_or(capture.manifest.started_ns), filter.to.unwrap_or(capture.manifest.ended_ns))
+            });
         let (from, to) = windows.reduce(|all, one| (all.0.min(one.0), all.1.max(one.1))).unwrap_or_default();
         (from.clamp(0, LATEST), to.clamp(0, LATEST))
     }
 }
 
-/// The values of the partition columns: the host's name, and the capture's without its suffix.
-pub(crate) fn partition_of(capture: &Capture) -> [String; 2] {
-    let name = capture.path.file_name().unwrap_or(capture.path.as_os_str()).to_string_lossy();
-    let name = name.strip_suffix(ebrec_format::capture::PARTIAL_SUFFIX).unwrap_or(&name);
-    [capture.manifest.host.name.clone(), name.strip_suffix(".ebrec").unwrap_or(name).to_owned()]
+/// The values of the partition columns: the host's name, and the capture's without its suffix. Of captures with the same name
+/// the second is `NAME#2`.
+fn partitions_of(captures: &[Capture]) -> Vec<[String; 2]> {
+    let mut partitions: Vec<[String; 2]> = Vec::new();
+    for capture in captures {
+        let name = capture.path.file_name().unwrap_or(capture.path.as_os_str()).to_string_lossy();
+        let name = name.strip_suffix(ebrec_format::capture::PARTIAL_SUFFIX).unwrap_or(&name);
+        let name = name.strip_suffix(".ebrec").unwrap_or(name);
+        let numbered = (2..).map(|nth| format!("{name}#{nth}"));
+        let free = std::iter::once(name.to_owned()).chain(numbered).find(|name| partitions.iter().all(|[_, other]| other != name));
+        partitions.push([capture.manifest.host.name.clone(), free.unwrap_or_default()]);
+    }
+    partitions
 }
 
 fn runtime(memory: usize, url: &ObjectStoreUrl, store: Arc<CaptureStore>) -> Result<Arc<RuntimeEnv>> {
@@ -184,6 +237,8 @@ fn config(memory: usize) -> SessionConfig {
         // Segments are small when the recording was short: they are still worth a second core.
         .with_repartition_file_min_size(256 << 10);
     let options = config.options_mut();
+    // As DuckDB orders: a null is neither the largest nor the smallest.
+    options.sql_parser.default_null_ordering = "nulls_last".to_owned();
     options.execution.time_zone = Some("UTC".to_owned());
     options.execution.parquet.pushdown_filters = true;
     options.execution.parquet.reorder_filters = true;

@@ -9,6 +9,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use arrow::record_batch::RecordBatch;
 use chrono::DateTime;
+use ebrec_format::kind::open_flag_bits;
 use std::collections::HashMap;
 
 /// What a null is shown as.
@@ -137,15 +138,33 @@ pub fn show(cells: &Cells, column: &Column, row: usize, origins: &mut Origins) -
         "exit" => exit(cells, column, row),
         kind => match cells.get(column.name, row) {
             None => NULL.to_owned(),
-            Some(Value::Text(text)) => cut(kind, escape(text)),
+            Some(Value::Text(text)) => match kind {
+                "file_name" => file_name(&escape(text)).to_owned(),
+                "open_flags" => open_flag_bits(text).map_or_else(|| escape(text), |bits| format!("{bits:08o}")),
+                _ => cut(kind, escape(text)),
+            },
             Some(Value::Float(value)) => match kind {
                 "float1" => format!("{value:.1}"),
                 "float2" => format!("{value:.2}"),
+                "percent2" => format!("{:.2}%", value * 100.0),
                 _ => value.to_string(),
             },
             Some(Value::Int(value)) => number(kind, value, origins),
         },
     }
+}
+
+/// A text with `{name}` replaced by what `value` gives for it, and `\n` by a line break.
+pub fn fill(text: &str, mut value: impl FnMut(&str) -> Option<String>) -> String {
+    let text = text.replace("\\n", "\n");
+    let mut out = String::new();
+    let mut rest = text.as_str();
+    while let Some((before, (name, after))) = rest.split_once('{').and_then(|(before, at)| Some((before, at.split_once('}')?))) {
+        out.push_str(before);
+        out.push_str(&value(name).unwrap_or_default());
+        rest = after;
+    }
+    out + rest
 }
 
 /// `comm12` is the first 12 characters.
@@ -156,12 +175,18 @@ fn cut(kind: &str, text: String) -> String {
     }
 }
 
+/// The last part of a path.
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').find(|name| !name.is_empty()).unwrap_or(path)
+}
+
 fn number(kind: &str, value: i64, origins: &mut Origins) -> String {
-    let seconds = |from: i64| format!("{:.3}", (i128::from(value) - i128::from(from)) as f64 / 1e9);
+    let seconds = |from: i64, decimals: usize| format!("{:.decimals$}", (i128::from(value) - i128::from(from)) as f64 / 1e9);
     match kind {
         "time" => DateTime::from_timestamp_nanos(value).format("%H:%M:%S").to_string(),
-        "elapsed" => seconds(origins.window),
-        "since_first" => seconds(*origins.first.get_or_insert(value)),
+        "elapsed" => seconds(origins.window, 3),
+        "since_first" => seconds(*origins.first.get_or_insert(value), 3),
+        "since_first6" => seconds(*origins.first.get_or_insert(value), 6),
         "us" => (value / 1000).to_string(),
         "us1" => format!("{:.1}", value as f64 / 1e3),
         "us3" => format!("{:.3}", value as f64 / 1e3),
@@ -169,6 +194,7 @@ fn number(kind: &str, value: i64, origins: &mut Origins) -> String {
         "ms3" => format!("{:.3}", value as f64 / 1e6),
         "seconds2" => format!("{:.2}", value as f64 / 1e9),
         "kb" => (value / 1024).to_string(),
+        "mb" => (value / (1 << 20)).to_string(),
         "kb2" => format!("{:.2}", value as f64 / 1024.0),
         "float1" => format!("{value}.0"),
         "float2" => format!("{value}.00"),
@@ -229,3 +255,13 @@ const SIGNALS: [&str; 32] = [
     "Power failure",
     "Bad system call",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_the_last_name_of_its_path() {
+        assert_eq!(["/etc/passwd", "x", "/srv/dir/", "/"].map(file_name), ["passwd", "x", "dir", "/"]);
+    }
+}

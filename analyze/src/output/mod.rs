@@ -13,6 +13,7 @@ use clap::ValueEnum;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows that a terminal shows unless `--rows` says otherwise.
 pub const TERMINAL_ROWS: usize = 100;
@@ -100,6 +101,37 @@ impl Settings {
 
 fn create(path: &Path) -> Result<File> {
     File::create(path).map_err(|error| Error::new(path.display(), error).hint("give a file that can be written with -o"))
+}
+
+/// What was written to memory.
+#[derive(Debug, Clone, Default)]
+pub struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl Memory {
+    /// Takes it out, as text.
+    pub fn take(&self) -> String {
+        let bytes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Destination {
+    /// A destination in memory.
+    pub fn memory() -> (Destination, Memory) {
+        let memory = Memory::default();
+        (Destination { inner: BufWriter::with_capacity(1 << 12, Box::new(memory.clone())), escape: false }, memory)
+    }
 }
 
 /// An opened destination.

@@ -1,10 +1,10 @@
 //! A report's rows in the layout of the live tool: headings, blocks with titles, histograms.
 
-use super::cells::{Cells, Origins, show};
+use super::Destination;
+use super::cells::{Cells, Origins, fill, show};
 use super::hist::{self, Bucket};
 use super::stacks::Style;
 use super::text::{pad, thousands};
-use super::{Destination, Settings};
 use crate::error::Result;
 use crate::query::histogram::with_unit;
 use crate::query::params::Values;
@@ -32,13 +32,13 @@ pub struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// A report with these parameters, over a window that begins at `window` (ns).
-    pub fn new(query: &'a Query, values: &'a Values, window: i64, settings: &Settings, destination: Destination) -> Report<'a> {
+    /// A report with these parameters, over a window that begins at `window` (ns), in lines of at most `terminal` characters.
+    pub fn new(query: &'a Query, values: &'a Values, window: i64, terminal: Option<usize>, destination: Destination) -> Report<'a> {
         Report {
             query,
             values,
             destination,
-            terminal: settings.width(),
+            terminal,
             origins: Origins { window, first: None },
             shown: Vec::new(),
             block: None,
@@ -47,6 +47,12 @@ impl<'a> Report<'a> {
             unit: String::new(),
             percentiles: None,
         }
+    }
+
+    /// Writes what it holds back, to go on afterwards.
+    pub fn flush(&mut self) -> Result<()> {
+        self.leave_block()?;
+        Ok(self.destination.flush()?)
     }
 
     /// Adds the rows `from..to` of a batch.
@@ -80,8 +86,7 @@ impl<'a> Report<'a> {
 
     /// Writes what is left, and gives the destination back.
     pub fn finish(mut self) -> Result<Destination> {
-        self.leave_block()?;
-        self.destination.flush()?;
+        self.flush()?;
         Ok(self.destination)
     }
 
@@ -130,13 +135,13 @@ impl<'a> Report<'a> {
             Some(match self.unit.as_str() {
                 "usecs" => format!("{:.1}", value as f64 / 1e3),
                 "msecs" => format!("{:.3}", value as f64 / 1e6),
-                "kbytes" => format!("{:.1}", value as f64 / 1024.0),
+                "Kbytes" => format!("{:.1}", value as f64 / 1024.0),
                 _ => value.to_string(),
             })
         };
         let (p50, p90, p99, p999, max) = (show("p50")?, show("p90")?, show("p99")?, show("p999")?, show("max")?);
         let total = thousands(u64::try_from(cells.int("total", row)?).ok()?);
-        Some(format!("     p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p999}  max {max} {}; {total} in all", self.unit))
+        Some(format!("     p50={p50} p90={p90} p99={p99} p99.9={p999} max={max} {}, n={total}", self.unit))
     }
 
     fn row(&mut self, cells: &Cells, row: usize) -> Result<()> {
@@ -187,20 +192,10 @@ impl<'a> Report<'a> {
         holds != condition.negated
     }
 
-    /// A title with its columns filled in; `\n` is a line break.
+    /// A title with its columns filled in.
     fn fill(&mut self, text: &str, cells: &Cells, row: usize) -> String {
-        let query = self.query;
-        let text = text.replace("\\n", "\n");
-        let mut out = String::new();
-        let mut rest = text.as_str();
-        while let Some((before, (name, after))) = rest.split_once('{').and_then(|(before, at)| Some((before, at.split_once('}')?))) {
-            out.push_str(before);
-            if let Some(column) = query.columns.iter().find(|column| column.name == name) {
-                out.push_str(&show(cells, column, row, &mut self.origins));
-            }
-            rest = after;
-        }
-        out + rest
+        let (query, origins) = (self.query, &mut self.origins);
+        fill(text, |name| query.columns.iter().find(|column| column.name == name).map(|column| show(cells, column, row, origins)))
     }
 }
 

@@ -1,8 +1,11 @@
 //! Tables for people and for documents, of any result: aligned columns, and Markdown.
 
+use super::hist::log2;
 use super::text::{escape, pad, shorten, width};
 use super::{Destination, Format, Settings};
+use crate::engine::functions::hist;
 use crate::error::Result;
+use arrow::array::{Array, AsArray};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -24,6 +27,8 @@ pub struct Table {
     right: Vec<bool>,
     /// Whether it is the output of EXPLAIN: plans are trees of many lines, and DataFusion's own text.
     plan: bool,
+    /// The column with histograms, if there is one: each row is a block then.
+    hist: Option<usize>,
     /// Rows that wait until the widths are known.
     waiting: Vec<Vec<String>>,
     widths: Option<Vec<usize>>,
@@ -39,6 +44,11 @@ impl Table {
             headings: schema.fields().iter().map(|field| escape(field.name())).collect(),
             right: schema.fields().iter().map(|field| field.data_type().is_numeric()).collect(),
             plan: schema.fields().iter().map(|field| field.name().as_str()).eq(["plan_type", "plan"]) && settings.format == Format::Table,
+            hist: schema
+                .fields()
+                .iter()
+                .position(|field| *field.data_type() == hist::data_type())
+                .filter(|_| settings.format == Format::Table),
             waiting: Vec::new(),
             widths: None,
         }
@@ -51,6 +61,9 @@ impl Table {
             batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options)).collect::<Result<_, _>>()?;
         if self.plan {
             return self.plans(&columns, batch.num_rows());
+        }
+        if let Some(column) = self.hist {
+            return self.histograms(batch, &columns, column);
         }
         for row in 0..batch.num_rows() {
             let cells: Vec<String> = columns.iter().map(|column| escape(&column.value(row).to_string())).collect();
@@ -74,9 +87,25 @@ impl Table {
         Ok(())
     }
 
+    /// Each row as a histogram below the values of the other columns.
+    fn histograms(&mut self, batch: &RecordBatch, columns: &[ArrayFormatter<'_>], hist: usize) -> Result<()> {
+        let Some(list) = batch.column(hist).as_list_opt::<i32>() else { return Ok(()) };
+        for row in 0..batch.num_rows() {
+            if self.widths.replace(Vec::new()).is_some() {
+                writeln!(self.destination)?;
+            }
+            for (nth, heading) in self.headings.iter().enumerate().filter(|(nth, _)| *nth != hist) {
+                writeln!(self.destination, "{heading} = {}", escape(&columns[nth].value(row).to_string()))?;
+            }
+            let buckets = if list.is_valid(row) { hist::rows(list, row) } else { Vec::new() };
+            self.destination.write_all(log2(&buckets, "value").as_bytes())?;
+        }
+        Ok(())
+    }
+
     /// Writes what is left.
     pub fn finish(mut self) -> Result<()> {
-        if self.widths.is_none() && !self.plan {
+        if self.widths.is_none() && !self.plan && self.hist.is_none() {
             self.begin()?;
         }
         Ok(self.destination.flush()?)

@@ -29,25 +29,32 @@ pub const GRAMMAR: &str = r#"A report is a file `NAME.sql`: comment lines that d
 -- histogram: COLUMN ns|bytes|kbytes [weight COLUMN]  (the rows are values to be counted; see below)
 -- buckets: COLUMN, … if FLAG                         (with FLAG, rows are buckets of a histogram for each of these; see below)
 -- stacks: KERNEL, USER value COLUMN task COMM, ID    (rows are stacks; see below)
--- by: COLUMN, … [(LABEL, …)] [-x] [--long] ["TITLE"] : Sentence.   (a way to group a histogram)
+-- by: COLUMN, … [(LABEL, …)] [[-x] --long] "TITLE" : Sentence.   (a way to group a histogram; without option, how it always is)
+-- finding: text with {column}                        (of a check: what a row says; needs columns score and since)
+-- evidence: COMMAND with {column}                    (of a check: what shows it)
 -- example: tcptop -r 5 5 : The five busiest connections of each five seconds.
 SELECT …
 ```
 
-* **Parameters** are bound to `$NAME`, never pasted. Types: `flag` (boolean), `int`, `number` (decimal), `seconds` (a positive
-  decimal number), `text`, `ints` (a list, given as `80,443`), `errno` (an error by number or name), `choice(a|b)`. Without default an absent one is NULL. `pos` takes it from its position.
+A file with `-- alias: REPORT PARAM=VALUE` instead of declarations and SELECT is that report with a parameter that can't be changed.
+
+* **Parameters** are bound to `$NAME`, never pasted. Types: `flag` (boolean), `int`, `number` (decimal), `seconds` (a positive decimal number), `text`,
+  `ints` (a list, given as `80,443`), `errno` (an error by number or name), `choice(a|b)`. Without default an absent one is NULL. `pos` takes it from its position.
   Always bound: `$pid` and `$comm` (NULL if not given), `$window_start` and `$window_end` (timestamps).
 * **Columns** are those of the SELECT, all of them, each with a sentence. Machine formats (`--output csv`, …) get exactly these, raw. The
   table shows them by kind, with `<N` left-aligned or `>N` right-aligned in at least N characters. A column may be declared several
   times with different conditions, and is shown each time whose condition holds; `hidden` instead of a condition keeps it out of the rows.
-* **Kinds** (what the table makes of a raw value): `text` (its argument follows each value), `int`, `comm` and `comm10`, `comm12` (cut to so many
-  characters), `args` and `quoted_args` (a list of arguments), `time` (HH:MM:SS, UTC), `elapsed` (seconds since the window's start), `since_first` (seconds
-  since the first row), `us`, `us1`, `us3`, `ms2`, `ms3`, `seconds2` (of ns, with so many decimals), `kb` and `kb2` (of bytes), `float1`, `float2`, `hex`, `errno` (its
-  name), `addr_port(PORT)` (address and the column PORT), `exit(SIGNAL, CORE)` (exit code, or the signal in these columns).
+* **Kinds** (what the table makes of a raw value): `text` (its argument follows each value), `int`, `comm` and `comm10`, `comm12`, `comm14` (cut to
+  so many characters), `args` and `quoted_args` (a list of arguments), `file_name` (the last part of a path), `time` (HH:MM:SS, UTC), `elapsed`
+  (seconds since the window's start), `since_first` and `since_first6` (seconds since the first row, with 3 or 6 decimals), `us`, `us1`,
+  `us3`, `ms2`, `ms3`, `seconds2` (of ns, with so many decimals), `kb`, `kb2` and `mb` (of bytes), `float1`, `float2`, `percent2` (of a share), `hex`, `errno` (its name),
+  `open_flags` (the octal number of open(2)'s flags), `addr_port(PORT)` (address and the column PORT), `exit(SIGNAL, CORE)` (exit code, or the signal
+  in these columns).
 * **Conditions**: `if NAME`, `unless NAME` for a parameter that is given, `if COLUMN=VALUE` and `unless COLUMN=VALUE` for a value of the row;
   of several all must hold. When the columns shown change from one row to the next, a new heading is printed.
 * **Blocks**: each block begins with its titles and headings. In SQL, `@nth(ts)` is the number of the interval that an instant is in (0 without
-  `$interval`), and `@interval_end(nth)` the instant at which that interval ends.
+  `$interval`), `@interval_end(nth)` the instant at which that interval ends, and `@load_averages()` a query of `nth, load1, load5, load15, running, tasks`,
+  the last `system_sample` of each interval.
 * **Histograms**: the SELECT gives a row per value, with `ts`, the value's column and columns to group by, which are the ones that are
   declared; from it a statement is made that counts values by power of two, per interval and group, with the exact percentiles of each. The options
   INTERVAL, COUNT, `-T`, `-m` (of ns), `--by COLUMN,…` and those of the `by` lines come with it. A `by` line names its keys, and labels in brackets:
@@ -102,6 +109,14 @@ pub struct Query {
     pub histogram: Option<Histogram>,
     /// The flag with which rows are buckets of histograms, and the columns that tell these apart.
     pub buckets: Option<(&'static str, Vec<&'static str>)>,
+    /// What a row of a check says.
+    pub finding: Option<&'static str>,
+    /// Commands that show it.
+    pub evidence: Vec<&'static str>,
+    /// What a file that declares nothing else stands for; [`Query::stand_for`] makes the report of it.
+    pub alias: Option<Alias>,
+    /// Parameters that can't be given, and their values.
+    pub fixed: Vec<(&'static str, &'static str)>,
     /// Command lines and what they show.
     pub examples: Vec<(&'static str, &'static str)>,
     /// The statement; of a histogram, the one that gives its values ([`Query::prepare`] makes the whole).
@@ -113,6 +128,17 @@ impl Query {
     pub fn reading(&self) -> Reading<'_> {
         Reading { whole: &self.whole, optional: &self.uses, acting: self.acting }
     }
+}
+
+/// Another report with a parameter that is fixed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alias {
+    /// The report.
+    pub report: &'static str,
+    /// Its parameter.
+    pub param: &'static str,
+    /// The value.
+    pub value: &'static str,
 }
 
 /// A histogram's declaration.
@@ -142,7 +168,7 @@ pub enum Unit {
 /// A way to group a histogram.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
-    /// The parameter that chooses it.
+    /// The parameter that chooses it; none has a name, and is always chosen.
     pub param: &'static str,
     /// Columns whose values tell groups apart.
     pub keys: Vec<&'static str>,
@@ -178,7 +204,7 @@ pub enum ParamType {
     Flag,
     /// A whole number.
     Int,
-    /// A decimal number, 0 or more.
+    /// A decimal number from 0 on.
     Number,
     /// A positive decimal number.
     Seconds,
@@ -279,12 +305,15 @@ pub const KINDS: &[(&str, usize)] = &[
     ("comm", 0),
     ("comm10", 0),
     ("comm12", 0),
+    ("comm14", 0),
     ("args", 0),
     ("quoted_args", 0),
+    ("file_name", 0),
     ("time", 0),
     ("elapsed", 0),
     ("since_first", 0),
     ("us", 0),
+    ("since_first6", 0),
     ("us1", 0),
     ("us3", 0),
     ("ms2", 0),
@@ -292,11 +321,14 @@ pub const KINDS: &[(&str, usize)] = &[
     ("seconds2", 0),
     ("kb", 0),
     ("kb2", 0),
+    ("mb", 0),
     ("float1", 0),
     ("float2", 0),
+    ("percent2", 0),
     ("hex", 0),
     ("addr_port", 1),
     ("errno", 0),
+    ("open_flags", 0),
     ("exit", 2),
 ];
 
@@ -323,6 +355,10 @@ pub fn parse(name: &'static str, text: &'static str) -> Result<Query> {
         blocks: Vec::new(),
         histogram: None,
         buckets: None,
+        finding: None,
+        evidence: Vec::new(),
+        alias: None,
+        fixed: Vec::new(),
         examples: Vec::new(),
         sql: histogram::expand(text[length..].trim().trim_end_matches(';')),
     };
@@ -371,6 +407,9 @@ fn declaration(query: &mut Query, line: &'static str) -> Result<(), String> {
             render => *render = Render::Lines(vec![title(rest)?]),
         },
         "stacks" => query.render = Render::Stacks(stacks(rest)?),
+        "finding" => query.finding = Some(rest.trim()),
+        "evidence" => query.evidence.push(rest.trim()),
+        "alias" => query.alias = Some(alias(rest)?),
         "example" => {
             let (command, doc) = rest.rsplit_once(" : ").ok_or("an example is COMMAND : SENTENCE")?;
             query.examples.push((command.trim(), doc.trim()));
@@ -388,6 +427,13 @@ fn declaration(query: &mut Query, line: &'static str) -> Result<(), String> {
 
 pub(super) fn names(text: &'static str) -> Vec<&'static str> {
     text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect()
+}
+
+/// `alias: REPORT PARAM=VALUE`.
+fn alias(text: &'static str) -> Result<Alias, String> {
+    let words = text.trim().split_once(' ').and_then(|(report, rest)| Some((report, rest.split_once('=')?)));
+    let (report, (param, value)) = words.ok_or("an alias is REPORT PARAM=VALUE")?;
+    Ok(Alias { report, param, value })
 }
 
 fn param(text: &'static str) -> Result<Param, String> {
@@ -493,6 +539,9 @@ fn complete(query: &Query) -> Result<(), String> {
     if query.help.is_empty() || query.help.chars().count() > MAX_HELP {
         return Err(format!("the first line is the help, of 1 to {MAX_HELP} characters"));
     }
+    if query.alias.is_some() {
+        return Ok(());
+    }
     if query.group.is_empty() || query.needs.is_empty() || query.columns.is_empty() || query.sql.is_empty() {
         return Err("group, needs, columns and a SELECT are required".to_owned());
     }
@@ -523,7 +572,8 @@ fn complete(query: &Query) -> Result<(), String> {
         [histogram.value].into_iter().chain(histogram.weight).chain(groups.copied())
     });
     let arguments = query.columns.iter().filter(|column| column.kind != "text").flat_map(|column| column.arguments.iter().copied());
-    let in_titles = texts().flat_map(|title| placeholders(title.text));
+    let of_check = query.finding.iter().chain(&query.evidence).flat_map(|text| placeholders(text));
+    let in_titles = texts().flat_map(|title| placeholders(title.text)).chain(of_check);
     let stacks = match &query.render {
         Render::Stacks(columns) => vec![columns.kernel, columns.user, columns.value, columns.comm, columns.id],
         _ => Vec::new(),
@@ -536,9 +586,29 @@ fn complete(query: &Query) -> Result<(), String> {
     if let Some(name) = query.blocks.iter().copied().chain(hist).chain(in_titles).chain(arguments).find(|name| !is_column(name)) {
         return Err(format!("there is no column {name}"));
     }
+    if query.finding.is_some() && !(is_column("score") && is_column("since")) {
+        return Err("a check has the columns score and since".to_owned());
+    }
     match query.conflicts.iter().flatten().find(|name| !is_param(name)) {
         Some(name) => Err(format!("there is no parameter {name}")),
         None => Ok(()),
+    }
+}
+
+impl Query {
+    /// The report that this alias stands for: `report` with a parameter fixed, under the alias's name.
+    pub fn stand_for(&self, alias: &Alias, report: &Query) -> Result<Query, String> {
+        let is_text = |param: &&Param| param.name == alias.param && matches!(param.kind, ParamType::Text);
+        let Some(param) = report.params.iter().find(is_text) else {
+            return Err(format!("{} has no parameter {} of type text", report.name, alias.param));
+        };
+        let mut query = report.clone();
+        query.params.retain(|other| other.name != param.name);
+        query.conflicts.iter_mut().for_each(|names| names.retain(|name| *name != param.name));
+        query.fixed.push((param.name, alias.value));
+        let Query { name, help, examples, .. } = self.clone();
+        let prose = if self.prose.is_empty() { query.prose } else { self.prose.clone() };
+        Ok(Query { name, help, prose, examples, ..query })
     }
 }
 

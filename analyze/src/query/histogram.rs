@@ -13,7 +13,7 @@ use std::borrow::Cow;
 /// The shares whose values are told, and the names of their columns.
 pub const PERCENTILES: [(&str, &str); 4] = [("p50", "0.5"), ("p90", "0.9"), ("p99", "0.99"), ("p999", "0.999")];
 
-/// Replaces `@nth(COLUMN)` and `@interval_end(COLUMN)`.
+/// Replaces `@nth(COLUMN)`, `@interval_end(COLUMN)` and `@load_averages()`.
 pub fn expand(sql: &'static str) -> Cow<'static, str> {
     if !sql.contains('@') {
         return Cow::Borrowed(sql);
@@ -30,6 +30,10 @@ pub fn expand(sql: &'static str) -> Cow<'static, str> {
             }
             Some((("interval_end", nth), tail)) => {
                 out.push_str(&interval_end(nth));
+                rest = tail;
+            }
+            Some((("load_averages", ""), tail)) => {
+                out.push_str(&load_averages());
                 rest = tail;
             }
             _ => {
@@ -54,6 +58,19 @@ fn nth(ts: &str) -> String {
 fn interval_end(nth: &str) -> String {
     format!(
         "CASE WHEN $interval IS NULL THEN $window_end ELSE to_timestamp(date_part('epoch', $window_start) + ({nth} + 1) * $interval) END"
+    )
+}
+
+/// The host at the end of each interval.
+fn load_averages() -> String {
+    const COLUMNS: &str = "load1, load5, load15, running, tasks";
+    format!(
+        "SELECT nth, {COLUMNS} FROM (
+        SELECT nth, {COLUMNS}, row_number() OVER (PARTITION BY nth ORDER BY ts DESC) AS age FROM (
+            SELECT ts, {COLUMNS}, {} AS nth FROM system_sample WHERE CAST(ts AS TIMESTAMPTZ) < CAST($window_end AS TIMESTAMPTZ)
+        ) AS samples
+    ) AS aged WHERE age = 1",
+        nth("ts")
     )
 }
 
@@ -101,7 +118,7 @@ pub fn declare(query: &mut Query, text: &'static str) -> Result<(), String> {
     Ok(())
 }
 
-/// `by: KEY, … [(LABEL, …)] [-x] [--long] ["TITLE"] : Sentence.`
+/// `by: KEY, … [(LABEL, …)] [[-x] --long] "TITLE" : Sentence.`
 pub fn group(query: &mut Query, text: &'static str) -> Result<(), String> {
     let Some(histogram) = &mut query.histogram else { return Err("by comes after histogram".to_owned()) };
     let (left, doc) = text.split_once(" : ").ok_or("a way to group ends with \" : Sentence.\"")?;
@@ -109,8 +126,7 @@ pub fn group(query: &mut Query, text: &'static str) -> Result<(), String> {
         Some((left, title)) => (left, title),
         None => return Err("a way to group has a title in quotes".to_owned()),
     };
-    let at = left.find(['(', '-']).ok_or("a way to group needs an option")?;
-    let (keys, rest) = left.split_at(at);
+    let (keys, rest) = left.split_at(left.find(['(', '-']).unwrap_or(left.len()));
     let (labels, options) = match rest.strip_prefix('(') {
         Some(rest) => rest.split_once(')').ok_or("a bracket is not closed")?,
         None => ("", rest),
@@ -122,11 +138,12 @@ pub fn group(query: &mut Query, text: &'static str) -> Result<(), String> {
             None => param.short = option.chars().nth(1),
         }
     }
-    if param.name.is_empty() {
-        return Err("a way to group needs a long option, by which its parameter is named".to_owned());
+    if param.name.is_empty() && param.short.is_some() {
+        return Err("the option of a way to group has a long form, by which its parameter is named".to_owned());
     }
     histogram.groups.push(Group { param: param.name, keys: names(keys), labels: names(labels), title });
-    query.params.push(param);
+    // Without an option it is how the histogram always is.
+    query.params.extend(Some(param).filter(|param| !param.name.is_empty()));
     Ok(())
 }
 
@@ -142,7 +159,7 @@ impl Grouping {
     fn chosen(query: &Query, histogram: &Histogram, values: &Values) -> Result<Grouping> {
         let mut grouping = Grouping::default();
         let given = |name: &str| values.get(name) == Some(&ScalarValue::Boolean(Some(true)));
-        for group in histogram.groups.iter().filter(|group| given(group.param)) {
+        for group in histogram.groups.iter().filter(|group| group.param.is_empty() || given(group.param)) {
             grouping.add(&group.keys, &group.labels, group.title);
         }
         if let Some(ScalarValue::Utf8(Some(by))) = values.get("by") {
@@ -258,7 +275,7 @@ fn statement(select: &str, histogram: &Histogram, grouping: &Grouping) -> String
             "CASE WHEN $milliseconds THEN 'msecs' ELSE 'usecs' END",
         ),
         Unit::Bytes => (value.to_string(), "'bytes'"),
-        Unit::Kbytes => (format!("floor({value} / 1024)"), "'kbytes'"),
+        Unit::Kbytes => (format!("floor({value} / 1024)"), "'Kbytes'"),
     };
     let weighed = weight.map_or_else(String::new, |weight| format!("{weight}, "));
     let count = weight.map_or_else(|| "count(*)".to_owned(), |weight| format!("sum({weight})"));
@@ -283,7 +300,7 @@ fn statement(select: &str, histogram: &Histogram, grouping: &Grouping) -> String
     SELECT nth, {keys}quantile_disc({value}, [{}]) AS shares, max({value}) AS longest, count(*) AS total
     FROM placed
     GROUP BY {of_group}
-), both AS (
+), all_rows AS (
     -- What is known of a histogram as a whole stands beside its buckets; joined by windows, for which one null equals another.
     SELECT nth, {keys}{labels}slot, count, first, NULL AS shares, NULL AS longest, NULL AS total FROM slots
     UNION ALL
@@ -291,7 +308,7 @@ fn statement(select: &str, histogram: &Histogram, grouping: &Grouping) -> String
 ",
             shares.join(", ")
         );
-        slots = "both".to_owned();
+        slots = "all_rows".to_owned();
         for (at, (name, _)) in PERCENTILES.iter().enumerate() {
             let column = with_unit(name, *unit);
             spread.push_str(&format!("max(shares[{}]) OVER (PARTITION BY {of_group}) AS {column}, ", at + 1));

@@ -10,7 +10,7 @@ pub mod params;
 pub mod reference;
 
 use crate::error::{Error, Result};
-pub use header::{Column, Condition, Histogram, Param, ParamType, Query, Render, Show, StackColumns, Title, Unit};
+pub use header::{Alias, Column, Condition, Histogram, Param, ParamType, Query, Render, Show, StackColumns, Title, Unit};
 use std::path::Path;
 
 mod embedded {
@@ -24,7 +24,23 @@ pub struct Queries(Vec<Query>);
 impl Queries {
     /// The built-in reports.
     pub fn builtin() -> Result<Queries> {
+        Queries::embedded()?.without_aliases()
+    }
+
+    fn embedded() -> Result<Queries> {
         embedded::FILES.iter().map(|(name, text)| header::parse(name, text)).collect::<Result<Vec<_>>>().map(Queries)
+    }
+
+    /// With each alias replaced by the report that it stands for.
+    fn without_aliases(self) -> Result<Queries> {
+        let resolve = |query: &Query| {
+            let Some(alias) = &query.alias else { return Ok(query.clone()) };
+            let failed = |why| Error::new(format!("{}.sql", query.name), why).hint("queries/README.md describes the header");
+            let report = self.get(alias.report).filter(|report| report.alias.is_none());
+            let report = report.ok_or_else(|| failed(format!("there is no report {} to be an alias of", alias.report)))?;
+            query.stand_for(alias, report).map_err(failed)
+        };
+        self.iter().map(resolve).collect::<Result<Vec<_>>>().map(Queries)
     }
 
     /// The parts of the summary, in order.
@@ -32,9 +48,14 @@ impl Queries {
         embedded::SUMMARY.iter().map(|(name, text)| header::parse(name, text)).collect::<Result<Vec<_>>>().map(Queries)
     }
 
+    /// The checks of triage, in order.
+    pub fn triage() -> Result<Queries> {
+        embedded::TRIAGE.iter().map(|(name, text)| header::parse(name, text)).collect::<Result<Vec<_>>>().map(Queries)
+    }
+
     /// The built-in reports and those of the files `*.sql` in `directory`, which may replace built-in ones.
     pub fn with_directory(directory: &Path) -> Result<Queries> {
-        let mut queries = Queries::builtin()?;
+        let mut queries = Queries::embedded()?;
         let failed = |error: std::io::Error| {
             Error::new(directory.display(), error).hint("--queries takes a directory of .sql files; queries/README.md describes them")
         };
@@ -54,7 +75,7 @@ impl Queries {
             queries.0.push(query);
         }
         queries.0.sort_by_key(|query| query.name);
-        Ok(queries)
+        queries.without_aliases()
     }
 
     /// All of them.

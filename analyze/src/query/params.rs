@@ -61,10 +61,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 fn number(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if (0.0..=9.2e18).contains(&value) => Ok(value),
-        _ => Err("a number, 0 or more".to_owned()),
-    }
+    text.parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0).ok_or_else(|| "a number from 0 on".to_owned())
 }
 
 fn error_number(text: &str) -> Result<i64, String> {
@@ -106,7 +103,8 @@ fn after_help(query: &Query) -> String {
 
 /// The values of a report's parameters.
 pub fn values(query: &Query, matches: &ArgMatches) -> Result<Values> {
-    query.params.iter().map(|param| value(param, matches).map(|value| (param.name, value))).collect()
+    let fixed = query.fixed.iter().map(|(name, text)| Ok((*name, ScalarValue::Utf8(Some((*text).to_owned())))));
+    query.params.iter().map(|param| value(param, matches).map(|value| (param.name, value))).chain(fixed).collect()
 }
 
 /// The values when nothing is given.

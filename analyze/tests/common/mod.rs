@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't be set up has failed")]
 
+mod files;
 mod tasks;
 
 use ebrec_format::events::{host, process, sched, session, tcp};
@@ -137,7 +138,7 @@ pub fn switch(ts: u64, prev: Task, next: Task, waited: u64) -> sched::SchedSwitc
 
 /// A capture with a bit of everything in it.
 pub fn sample(path: &Path) -> PathBuf {
-    tasks::add(builder()).write(path)
+    tasks::add(files::add(builder())).write(path)
 }
 
 /// The same, unfinished.

@@ -126,9 +126,19 @@ fn open_flags(flags: u32) -> String {
     text
 }
 
+/// The number that [`OpenFlags`] made these words of. `None`: some are no flags.
+pub fn open_flag_bits(text: &str) -> Option<u32> {
+    text.split('|').try_fold(0, |bits, word| {
+        let access = ["O_RDONLY", "O_WRONLY", "O_RDWR", "3"].iter().position(|name| *name == word);
+        let flag = OPEN_FLAGS.iter().find(|(_, name)| *name == word).map(|(flag, _)| *flag);
+        let octal = || word.strip_prefix('0').and_then(|digits| u32::from_str_radix(digits, 8).ok());
+        Some(bits | access.map(|place| place as u32).or(flag).or_else(octal)?)
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::open_flags;
+    use super::{open_flag_bits, open_flags};
 
     #[test]
     fn flags_have_the_names_of_open() {
@@ -137,5 +147,9 @@ mod tests {
         assert_eq!(open_flags(0o4_012_002), "O_RDWR|O_SYNC|O_APPEND");
         assert_eq!(open_flags(0o10_000), "O_RDONLY|O_DSYNC");
         assert_eq!(open_flags(0o40_000_000), "O_RDONLY|040000000");
+        for flags in [0, 3, 0o1_101, 0o4_012_002, 0o10_000, 0o40_000_000, 0o22_200_002, u32::MAX] {
+            assert_eq!(open_flag_bits(&open_flags(flags)), Some(flags), "{flags:o}");
+        }
+        assert_eq!(open_flag_bits("O_RDONLY|O_NEW"), None);
     }
 }

@@ -220,6 +220,33 @@ impl Drop for Jit {
 /// `nap [N] [--ms M]`: sleeps N times in `ebrec_nap_leaf`, and knows for how long.
 pub fn nap(args: &Args) -> Result<Value> {
     let (times, ms) = (args.number_at(0, 20)?, args.number_or("ms", 20)?);
+    let slept_ns = sleep(times, ms)?;
+    Ok(json!({ "tid": sys::gettid(), "times": times, "asked_ns": times * ms * 1_000_000, "slept_ns": slept_ns }))
+}
+
+/// `nap-hold`, then lines on stdin: `nap N MS`, `quit`.
+pub fn nap_hold(_: &Args) -> Result<Value> {
+    eprintln!("ready");
+    let (mut times, mut slept_ns) = (0, 0);
+    for line in std::io::stdin().lines() {
+        let line = line.context("read stdin")?;
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["nap", n, ms] => {
+                let n = n.parse().context(&line)?;
+                slept_ns += sleep(n, ms.parse().context(&line)?)?;
+                times += n;
+            }
+            ["quit"] => break,
+            _ => return fail(format!("not understood: '{line}'; known: nap N MS, quit")),
+        }
+        eprintln!("done {line}");
+    }
+    eprintln!("done quit");
+    Ok(json!({ "tid": sys::gettid(), "times": times, "slept_ns": slept_ns }))
+}
+
+/// So many times so many ms in `ebrec_nap_leaf`; how long it was in all, in ns.
+fn sleep(times: u64, ms: u64) -> Result<u64> {
     let time = libc::timespec { tv_sec: (ms / 1000) as libc::time_t, tv_nsec: (ms % 1000 * 1_000_000) as libc::c_long };
     let mut slept_ns = 0;
     for _ in 0..times {
@@ -230,5 +257,5 @@ pub fn nap(args: &Args) -> Result<Value> {
         }
         slept_ns += sys::boot_ns()? - before;
     }
-    Ok(json!({ "tid": sys::gettid(), "times": times, "asked_ns": times * ms * 1_000_000, "slept_ns": slept_ns }))
+    Ok(slept_ns)
 }

@@ -67,6 +67,7 @@ ebrec-workload: known activity, and its ground truth as JSON on stdout
   burn [THREADS] [--ms N] [--unlinked | --jit | --reads]
                                                   N ms of CPU per thread in functions of known names, machine code, or the kernel
   nap [N] [--ms M]                                N times asleep in a function of known name
+  nap-hold                                        the same, driven by lines on stdin: nap N MS, quit
   spin [SECONDS], sleep [SECONDS]                 use a CPU, or do nothing
 ";
 
@@ -100,6 +101,7 @@ const COMMANDS: &[Entry] = &[
     ("syscalls", 1, &["cpu"], &[], bench::syscalls),
     ("burn", 1, &["ms", "unlink"], &["unlinked", "jit", "reads"], burn::run),
     ("nap", 1, &["ms"], &[], burn::nap),
+    ("nap-hold", 0, &[], &[], burn::nap_hold),
     ("spin", 1, &[], &[], bench::spin),
     ("sleep", 1, &[], &[], bench::sleep),
 ];

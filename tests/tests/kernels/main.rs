@@ -5,14 +5,17 @@
 
 mod block;
 mod capture;
+mod dns;
 mod files;
 mod page_cache;
 mod peers;
 mod process;
+mod profile;
 mod small;
 mod syscall;
 mod table;
 mod tcp;
+mod tools;
 
 use capture::{Capture, Findings};
 use ebrec_tests::{Context, Program, Result, fail, program, require_bpf, target_dir};
@@ -85,9 +88,12 @@ fn prepare_job(root: &Path, work: &Path) -> Result<PathBuf> {
         }
         let copy = job.join(name);
         std::fs::copy(&built, &copy).context(built.display())?;
-        // It is packed into memory once per VM.
-        run(Command::new("strip").arg(&copy))?;
+        // It is packed into memory once per VM. The names of functions stay: samples are told by them.
+        run(Command::new("strip").arg("-g").arg(&copy))?;
     }
+    // The C library in the VMs is the one that is here.
+    let mut compiler = Command::new("cc");
+    run(compiler.args(["-O1", "-o"]).arg(job.join("lookups")).arg(root.join("tests/lookups.c")))?;
     Ok(job)
 }
 
@@ -127,7 +133,7 @@ fn run_on_host(job: &Path, out: &Path) -> Result<()> {
 fn judge(name: &str, dir: &Path) -> Result<Column> {
     let release = std::fs::read_to_string(dir.join("release")).context("the job did not end well")?;
     let mut column = Column { name: name.to_owned(), release: release.trim().to_owned(), ..Column::default() };
-    for recording in ["default", "sys_exit", "kprobe", "fexit", "fentry", "syscall"] {
+    for recording in ["default", "sys_exit", "kprobe", "fexit", "fentry", "uprobe", "syscall"] {
         let dir = dir.join(recording);
         let capture = Capture::open(&dir.join("a.ebrec"));
         let mut found = Findings::default();
@@ -136,6 +142,7 @@ fn judge(name: &str, dir: &Path) -> Result<Column> {
         if recording == "default" && peers.exists() {
             let truths = [truth(&dir, "tcp")?, truth(&dir, "reuse")?];
             column.peers = peers::compare(&peers, &capture, &truths, &mut found).context("peers")?;
+            column.peers.extend(tools::compare(name, &peers, &dir, &capture, &mut found).context("peers")?);
         }
         column.add(recording, &capture, found)?;
     }
@@ -184,6 +191,11 @@ fn compare(dir: &Path, capture: &Capture, found: &mut Findings) -> Result<()> {
         ("block_null", block::block),
         ("block_zram", block::block),
         ("page_cache", page_cache::page_cache),
+        ("faults", page_cache::faults),
+        ("dns", dns::dns),
+        ("endless", dns::endless),
+        ("burn", profile::burn),
+        ("nap", profile::nap),
     ];
     for &(name, compare) in known {
         if dir.join(format!("{name}.json")).exists() {

@@ -1,7 +1,7 @@
-//! The page cache against the truth of `page-cache`.
+//! The page cache and major faults against the truth of `page-cache` and `major-faults`.
 
 use crate::capture::{Capture, Findings, list, sum};
-use ebrec_tests::Result;
+use ebrec_tests::{Context, Result};
 use serde_json::Value;
 
 /// Hook that a count comes from.
@@ -27,5 +27,23 @@ pub fn page_cache(capture: &Capture, truth: &Value, found: &mut Findings) -> Res
             }
         }
     }
+    Ok(())
+}
+
+/// Pages of a mapped file that are touched one by one, in their order, by one loop.
+pub fn faults(capture: &Capture, truth: &Value, found: &mut Findings) -> Result<()> {
+    let number = |key: &str| truth[key].as_i64().context(format!("no {key}"));
+    let (first, step, pages) = (number("address")?, number("page_bytes")?, number("pages")?);
+    let rows = capture.sql(&format!(
+        "SELECT address, ip FROM major_fault WHERE tid = {} AND address BETWEEN {first} AND {} ORDER BY ts",
+        truth["tid"],
+        first + pages * step - 1
+    ))?;
+    let addresses: Vec<_> = rows.iter().filter_map(|row| row["address"].as_i64()).collect();
+    found.equal("fault major", "addresses", addresses, (0..pages).map(|page| first + page * step).collect::<Vec<_>>());
+    let instructions = || rows.iter().filter_map(|row| row["ip"].as_i64());
+    let span = instructions().min().zip(instructions().max());
+    // The loop may be unrolled.
+    found.check("fault major", span.is_some_and(|(low, high)| low > 0 && high - low < 1024), || format!("instructions {span:?}"));
     Ok(())
 }

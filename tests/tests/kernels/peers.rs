@@ -50,13 +50,16 @@ fn end(addr: &str, port: &str) -> String {
 
 /// PID COMM LADDR LPORT RADDR RPORT TX_KB RX_KB MS. The bytes are those of the capture, to the hundredth of a KB that is printed,
 /// but for SYN and FIN, which the kernel counts and tcplife leaves in. Now and then it misses
-/// a side that moved no byte and was closed at once (why was not looked into). The process of a passive connection is whoever ran when its state changed, often the client: there the capture knows better.
+/// a side, mostly one that moved no byte and was closed at once (why was not looked into). The process of a passive connection is whoever ran when its state changed, often the client: there the capture knows better.
 fn tcplife(rows: &[Vec<String>], capture: &Capture, sides: &[Side], found: &mut Findings) -> Result<String> {
     let (mut owners, mut wrong_owners, mut missing) = (0, 0, 0);
     for side in sides {
-        let row = rows.iter().find(|row| matches!(row.as_slice(), [_, _, la, lp, ra, rp, ..] if (end(la, lp), end(ra, rp)) == side.ends));
+        // In a slow VM it may show the socket of a SYN that was sent again as well, which moved nothing.
+        let same = |row: &&Vec<String>| matches!(row.as_slice(), [_, _, la, lp, ra, rp, ..] if (end(la, lp), end(ra, rp)) == side.ends);
+        let row =
+            rows.iter().filter(same).max_by_key(|row| row.get(6) != Some(&"0.00".to_owned()) || row.get(7) != Some(&"0.00".to_owned()));
         let close = rows_of(capture, "tcp_close", side.truth)?;
-        if row.is_none() && side.truth["tx_bytes"] == 0 && side.truth["rx_bytes"] == 0 {
+        if row.is_none() {
             missing += 1;
             continue;
         }
@@ -76,6 +79,7 @@ fn tcplife(rows: &[Vec<String>], capture: &Capture, sides: &[Side], found: &mut 
         found.check("tcplife", same || side.truth["direction"] == "passive", || format!("{:?}: owner {}", side.ends, row[0]));
     }
     let n = sides.len();
+    found.check("tcplife", missing * 10 <= n, || format!("it does not show {missing} of {n} sides"));
     Ok(format!(
         "{} of {n} sides, bytes equal but for SYN and FIN; owner equal for {owners}, for {wrong_owners} passive ones tcplife names another task",
         n - missing

@@ -58,8 +58,9 @@ tell whether it is stale without booting them: the releases below say what it wa
 
 In every VM, and on the host that ran the test, the recorder records workloads that count what they do themselves; the captures are
 brought out and compared with that truth by `ebrec analyze sql`: every process and thread, exec (arguments, failures), exit code; every connection,
-byte, call, state change; every context switch between two marks; every segment sent again (the kernel's own count). Then again with
-other mechanisms, so that each fallback meets the truth as well.
+byte, call, state change; every context switch between two marks; every segment sent again (the kernel's own count); every lookup and DNS
+message, major fault and blocked time; the functions in which CPU time was spent. Then again with other mechanisms, so that each
+fallback meets the truth as well.
 
 `equal`: attached like this, and the truth is met. `attached`: it serves other hooks, or the workloads give it nothing to see. The first
 mechanism of a cell is the one that is chosen.
@@ -99,7 +100,7 @@ pub fn render(columns: &[Column]) -> Result<String> {
     for (index, note) in notes.iter().enumerate() {
         writeln!(out, "[{}] {note}", index + 1).map_err(|why| ebrec_tests::Error::new(why.to_string()))?;
     }
-    out += "\n## Beside the live tools\n\nDebian's libbpf-tools ran in the VMs beside the first recording, over the same connections.\n\n";
+    out += "\n## Beside the live tools\n\nDebian's libbpf-tools ran in the VMs beside the first recording, over the same connections, files, requests and lookups.\n\n";
     out += "| kernel | peer | agrees with the capture |\n| --- | --- | --- |\n";
     for column in columns {
         for (peer, what) in &column.peers {

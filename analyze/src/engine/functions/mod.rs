@@ -1,12 +1,19 @@
 //! Functions beyond DataFusion's own that make questions short. Each does what a function of the same name does in DuckDB, or has a
-//! plain-SQL equivalent in docs/SQL.md, so that other engines give the same answers.
+//! plain-SQL equivalent; docs/SQL.md describes them.
 
+pub mod hist;
+mod overlaps;
 mod quantile;
 
-use datafusion::logical_expr::AggregateUDF;
+use datafusion::functions::datetime::date_bin;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::prelude::SessionContext;
 
 /// Makes them known to a session.
 pub fn register(context: &SessionContext) {
     context.register_udaf(AggregateUDF::from(quantile::QuantileDisc::new()));
+    context.register_udaf(AggregateUDF::from(hist::Hist::new()));
+    context.register_udf(ScalarUDF::from(overlaps::Overlaps::new()));
+    // DuckDB's name for it; the arguments are the same.
+    context.register_udf(date_bin().as_ref().clone().with_aliases(["time_bucket"]));
 }

@@ -1,11 +1,12 @@
 #!/bin/busybox sh
 # Records known activity, once per way to attach, beside peers. Leaves a directory per recording in $OUT: the capture, what the
 # recorder said, and the workloads' truth (*.json). Judged outside, by tests/tests/kernels.
-# The test puts the static ebrec-record and ebrec-workload beside this file. Runs on a host as well (OUT=dir sh run.sh).
+# The test puts the static ebrec-record and ebrec-workload beside this file, and lookups, which uses the C library. Runs on a host
+# as well (OUT=dir sh run.sh).
 OUT=${OUT:-/out}
 JOB=$(pwd)
 NFT=/tools/bin/nft
-PEERS="tcplife tcpconnect tcptracer tcptop"
+PEERS="tcplife tcpconnect tcptracer tcptop opensnoop filetop ext4slower biosnoop biolatency gethostlatency"
 TCP="tcp --settle-ms 250"
 # A file system on a disk: the VM's /mnt.
 DISK=/mnt
@@ -15,12 +16,12 @@ DIRS="/mnt /dev/shm"
 [ -d /tools ] || DIRS="/tmp /dev/shm"
 
 die() { echo "$*"; exit 1; }
-# until_true <command..>: up to 60 s.
+# until_true <command..>: up to two minutes, because a VM among others can be very slow.
 until_true() {
   i=0
   until "$@"; do
     i=$((i + 1))
-    [ $i -lt 600 ] || die "waited in vain for: $*"
+    [ $i -lt 1200 ] || die "waited in vain for: $*"
     sleep 0.1
   done
 }
@@ -42,6 +43,8 @@ start() {
   until_true eval 'says "^ebrec-record: recording" "$dir/record.log" || ! kill -0 $recorder 2>/dev/null'
 }
 stop() {
+  # How often the kernel did not run a program because it was running already on that CPU.
+  cat "/proc/$recorder/fdinfo/"* 2>/dev/null | awk '/^recursion_misses/ { n += $2 } END { print n + 0 }' >"$dir/missed"
   kill -INT "$recorder"
   wait "$recorder" || die "the recorder failed: $(cat "$dir/record.log")"
 }
@@ -85,7 +88,7 @@ blocks() {
   if modprobe -q mq-deadline || grep -q mq-deadline /sys/block/vda/queue/scheduler; then
     truth block_queued block --scheduler mq-deadline
   fi
-  modprobe null_blk nr_devices=1 gb=1 memory_backed=1 && truth block_null block --device /dev/nullb0
+  [ ! -b /dev/nullb0 ] || truth block_null block --device /dev/nullb0
   # Some can't compress: then it has no size.
   if modprobe zram num_devices=1 && echo 67108864 2>/dev/null >/sys/block/zram0/disksize; then
     truth block_zram block --device /dev/zram0
@@ -93,22 +96,74 @@ blocks() {
   return 0
 }
 
+# Lookups by the C library that is in use since long, and by a copy that comes into use now; those that nobody answers take seconds.
+names() {
+  mkdir -p "$OUT/own"
+  cp "$(awk '$6 ~ /libc\.so\.6$/ { print $6; exit }' "/proc/$user/maps")" "$JOB/lookups" "$OUT/own/" || die "no C library"
+  truth dns dns --run "WAIT_MS=4000 LD_LIBRARY_PATH=$OUT/own $OUT/own/lookups ok nx fail >$OUT/own/said & \
+    WAIT_MS=0 $JOB/lookups ok nx fail slow silent; wait; cat $OUT/own/said"
+  rm -r "$OUT/own"
+}
+# Lookups that have no end: one's program is killed, the other still waits when the window ends.
+endless() {
+  truth endless dns --run "WAIT_MS=0 $JOB/lookups ok nx fail slow
+    within() { until [ -s \$1 ]; do sleep 0.1; done; sleep 0.3; }
+    WAIT_MS=0 $JOB/lookups silent.killed >/dev/null 2>$OUT/killed & within $OUT/killed; kill \$!
+    WAIT_MS=0 $JOB/lookups silent.on silent.on silent.on >/dev/null 2>$OUT/on.says & within $OUT/on.says; touch $OUT/on
+    until [ -e $OUT/stopped ]; do sleep 0.1; done; kill \$!"
+}
+
+# peer <name> <arguments..>: starts it. Lines as they come: not every peer catches a signal and writes what it still buffers.
+peer() {
+  peer=$1
+  shift
+  stdbuf -oL "/tools/bin/$peer" "$@" >"$OUT/peers/$peer.out" 2>"$OUT/peers/$peer.err" &
+  peers="$peers $peer=$!"
+}
+# Each has said what its columns are, which it does when all its links are there, or is gone, because it doesn't run on this kernel.
 attached() {
-  for pid in $peers; do
-    # shellcheck disable=SC2010 # the names are numbers, the targets are wanted
-    ls -l "/proc/$pid/fd" 2>/dev/null | grep -qE 'bpf.link|perf_event' || return 1
+  for peer in $peers; do
+    [ -d "/proc/${peer#*=}" ] || continue
+    case $peer in
+      # It prints at its end only.
+      # shellcheck disable=SC2010 # the names are numbers, the targets are wanted
+      filetop=*) ls -l "/proc/${peer#*=}/fd" 2>/dev/null | grep -q perf_event || return 1 ;;
+      *) [ -s "$OUT/peers/${peer%=*}.out" ] || return 1 ;;
+    esac
   done
+}
+# end_peers: those that sum up print when they are interrupted. SIGINT would make the others wait for their links to go.
+end_peers() {
+  for peer in $peers; do
+    case $peer in
+      filetop=* | biolatency=* | cachestat=*) kill -INT "${peer#*=}" 2>/dev/null ;;
+      *) kill "${peer#*=}" 2>/dev/null ;;
+    esac
+  done
+  for peer in $peers; do wait "${peer#*=}"; done
+  peers=
 }
 peers=
 if [ -d /tools/bin ]; then
   mkdir -p "$OUT/peers"
+  # biolatency knows the disks that are there when it starts.
+  modprobe null_blk nr_devices=1 gb=1 memory_backed=1
   for peer in $PEERS; do
-    case $peer in tcptop) args="-C -r 1000 1 1000" ;; tcptracer) args=-t ;; *) args= ;; esac
-    # shellcheck disable=SC2086 # a list
-    stdbuf -oL "/tools/bin/$peer" $args >"$OUT/peers/$peer.out" 2>"$OUT/peers/$peer.err" &
-    peers="$peers $!"
+    case $peer in
+      tcptop) peer "$peer" -C -r 1000 1 1000 ;;
+      tcptracer) peer "$peer" -t ;;
+      ext4slower) peer "$peer" -m 0 ;;
+      # One interval, so that nothing is lost between their reading and their clearing of the counters.
+      filetop) peer "$peer" -C -a -r 10000 100000 ;;
+      biolatency) peer "$peer" -D 100000 ;;
+      *) peer "$peer" ;;
+    esac
   done
 fi
+# A C library is in use on any host.
+WAIT_MS=600000 "$JOB/lookups" >/dev/null 2>&1 &
+user=$!
+trap 'kill $user' EXIT
 
 # Connections from before the window, still open after it.
 mkdir -p "$OUT/default"
@@ -120,7 +175,7 @@ until_true says ready "$OUT/hold.said"
 echo send 5000 >&3
 until_true says "done send 5000" "$OUT/hold.said"
 until_true attached
-sleep 1 # from the first link to the last
+[ -z "$peers" ] || sleep 1 # from filetop's first link to the last
 
 start default
 truth retransmit tcp-retransmit --timeout-ms 3500 &
@@ -132,6 +187,10 @@ truth reuse pid-reuse --times 3
 # shellcheck disable=SC2086 # a list
 truth files files $DIRS
 truth tcp $TCP
+# Not beside tcp: on 5.10 a return probe follows as many calls as there are CPUs, and the resolver's threads wait in accept. Then
+# tcptracer sees no other's.
+names &
+names=$!
 truth signals signals 5
 truth oom oom
 truth resets tcp-resets 2
@@ -139,13 +198,20 @@ truth rtt tcp-rtt 3
 slow_rtt
 truth interrupts interrupts 1
 blocks
+truth faults major-faults 50
+# It counts for the whole host, so it runs beside one workload only.
+others=$peers peers=
+[ ! -d /tools/bin ] || peer cachestat 100000
+until_true attached
 truth page_cache page-cache
+end_peers
+peers=$others
 unset TMPDIR
 echo send 7000 >&3
 until_true says "done send 7000" "$OUT/hold.said"
 sleep 1.5 # the interval of tcptop
-# shellcheck disable=SC2086 # a list
-[ -z "$peers" ] || kill $peers
+wait $names || exit 1
+end_peers
 wait $retransmit || exit 1
 lossy
 stop
@@ -178,6 +244,17 @@ unset TMPDIR
 truth resets tcp-resets 2
 truth oom oom
 stop
+
+start uprobe --probes dns,profile --off-cpu-stacks --mechanism uprobe
+endless &
+names=$!
+truth burn burn 1 --ms 700 --unlinked
+truth nap nap 10 --ms 40
+until_true [ -e "$OUT/on" ]
+stop
+touch "$OUT/stopped"
+wait $names || exit 1
+rm "$OUT/killed" "$OUT/on" "$OUT/on.says" "$OUT/stopped"
 
 # Every system call, and calls that are in progress when the window begins or ends.
 mkdir -p "$OUT/syscall"

@@ -1,0 +1,4 @@
+-- Summarize btrfs operations latency
+--
+-- alias: fsdist type=btrfs
+-- example: btrfsdist -m 5 : In milliseconds, for each five seconds.

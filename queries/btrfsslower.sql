@@ -1,0 +1,5 @@
+-- Trace btrfs operations slower than a threshold
+--
+-- alias: fsslower type=btrfs
+-- example: btrfsslower : Operations that took longer than 10 ms.
+-- example: btrfsslower -m 1 -p 1234 : Longer than 1 ms, of one process.

@@ -1,0 +1,4 @@
+-- Summarize ext4 operations latency
+--
+-- alias: fsdist type=ext4
+-- example: ext4dist -m 5 : In milliseconds, for each five seconds.

@@ -1,0 +1,5 @@
+-- Trace ext4 operations slower than a threshold
+--
+-- alias: fsslower type=ext4
+-- example: ext4slower : Operations that took longer than 10 ms.
+-- example: ext4slower -m 1 -p 1234 : Longer than 1 ms, of one process.

@@ -1,0 +1,4 @@
+-- Summarize nfs operations latency
+--
+-- alias: fsdist type=nfs
+-- example: nfsdist -m 5 : In milliseconds, for each five seconds.

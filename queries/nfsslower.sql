@@ -1,0 +1,5 @@
+-- Trace nfs operations slower than a threshold
+--
+-- alias: fsslower type=nfs
+-- example: nfsslower : Operations that took longer than 10 ms.
+-- example: nfsslower -m 1 -p 1234 : Longer than 1 ms, of one process.

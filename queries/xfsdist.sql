@@ -1,0 +1,4 @@
+-- Summarize xfs operations latency
+--
+-- alias: fsdist type=xfs
+-- example: xfsdist -m 5 : In milliseconds, for each five seconds.

@@ -1,0 +1,5 @@
+-- Trace xfs operations slower than a threshold
+--
+-- alias: fsslower type=xfs
+-- example: xfsslower : Operations that took longer than 10 ms.
+-- example: xfsslower -m 1 -p 1234 : Longer than 1 ms, of one process.
