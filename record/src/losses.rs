@@ -30,7 +30,14 @@ impl Losses {
         let drops = MapHandle::try_from(drops).context("cannot read the counters of losses")?;
         let _ = drops.as_fd();
         let tables = events::tables().map(|table| table.name).collect();
-        Ok(Losses { drops, tables, before: Vec::new(), since: crate::drain::boot_ns(), by_table: BTreeMap::new(), skipped: BTreeMap::new() })
+        Ok(Losses {
+            drops,
+            tables,
+            before: Vec::new(),
+            since: crate::drain::boot_ns(),
+            by_table: BTreeMap::new(),
+            skipped: BTreeMap::new(),
+        })
     }
 
     /// Adds a row per CPU, table and reason for what was lost since the last time.
