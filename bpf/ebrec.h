@@ -31,28 +31,6 @@
  * from these are touched. */
 #define FEEDS(hook, tables) const volatile char hook##__feeds[] = tables
 
-/* A program isn't run on a CPU on which it runs already. Where tracepoints can be preempted (Linux 7), a task that loses its CPU in
- * the middle of a program would make it miss the events of all others there until it goes on; so it doesn't lose it. What still
- * happens in between is in `loss` as "program not run". The functions exist since 6.10; before, tracepoints can't be preempted. */
-extern void bpf_preempt_disable(void) __ksym __weak;
-extern void bpf_preempt_enable(void) __ksym __weak;
-
-#undef BPF_PROG
-#define BPF_PROG(name, args...)                                                                              \
-	name(unsigned long long *ctx);                                                                       \
-	static __always_inline typeof(name(0)) ____##name(unsigned long long *ctx, ##args);                  \
-	typeof(name(0)) name(unsigned long long *ctx)                                                        \
-	{                                                                                                    \
-		int ret;                                                                                     \
-		if (bpf_ksym_exists(bpf_preempt_disable))                                                    \
-			bpf_preempt_disable();                                                               \
-		_Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wint-conversion\"") ret =  \
-		    ____##name(___bpf_ctx_cast(args));                                                       \
-		_Pragma("GCC diagnostic pop") if (bpf_ksym_exists(bpf_preempt_enable)) bpf_preempt_enable(); \
-		return ret;                                                                                  \
-	}                                                                                                    \
-	static __always_inline typeof(name(0)) ____##name(unsigned long long *ctx, ##args)
-
 /* Knobs, set by the recorder before loading; it finds them by name. */
 
 /* Rings in use minus one; their number is a power of two. */

@@ -480,25 +480,29 @@ impl Attached {
 
     /// By table, for how many events a program was not run that writes its rows.
     ///
-    /// The kernel doesn't run a program on a CPU on which it runs already (`recursion_misses`, since 5.12). Where tracepoints can be preempted, that
-    /// happens when another task gets the CPU in the middle of it. Which table the row would have been of isn't known if the hook feeds
+    /// The kernel doesn't run a program on a CPU on which it runs already (`recursion_misses`, since 5.12). Where tracepoints can be preempted (Linux 7),
+    /// that happens when another task gets the CPU in the middle of it. `bpf_preempt_disable` is no remedy: at its end the kernel preempts what waited,
+    /// with the program still marked as running. Which table the row would have been of isn't known if the hook feeds
     /// several: it counts for each.
     pub fn skipped(&self) -> BTreeMap<&'static str, u64> {
         let stats = self.run_stats();
         let of = |name: &str| stats.get(name).map_or(0, |stats| stats.skipped);
         let of_calls = of(DISPATCHER) + of(CALL_BEGINS);
-        let mut tables = BTreeMap::new();
+        let mut tables: BTreeMap<&'static str, (u64, bool)> = BTreeMap::new();
         for hook in &self.hooks {
             let Ok((mechanism, programs)) = &hook.choice else { continue };
             let own: u64 = programs.iter().map(|program| of(&program.name)).sum();
-            let skipped = if mechanism == HANDLER { of_calls } else { own };
             let of_probe = ebrec_format::events::PROBES.iter().filter(|probe| probe.name == hook.probe);
             let names = of_probe.flat_map(|probe| probe.tables.iter().map(|table| table().name));
-            for table in names.filter(|table| skipped > 0 && hook.feeds(table)) {
-                *tables.entry(table).or_default() += skipped;
+            for table in names.filter(|table| hook.feeds(table)) {
+                let (of_hooks, by_calls): &mut (u64, bool) = tables.entry(table).or_default();
+                *of_hooks += own;
+                // All handlers of system calls are one program.
+                *by_calls |= mechanism == HANDLER;
             }
         }
-        tables
+        let sum = |(of_hooks, by_calls): (u64, bool)| of_hooks + if by_calls { of_calls } else { 0 };
+        tables.into_iter().map(|(table, counts)| (table, sum(counts))).filter(|(_, skipped)| *skipped > 0).collect()
     }
 }
 
