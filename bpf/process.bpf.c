@@ -2,6 +2,8 @@
 /* Life of processes and threads. */
 #include "syscalls.h"
 
+FEEDS(process__exec_failed, "process_exec");
+
 SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(process__fork__tp_btf, struct task_struct *parent, struct task_struct *child)
 {

@@ -3,6 +3,8 @@
 #include "syscalls.h"
 #include "tcp.h"
 
+FEEDS(tcp__accept, "tcp_accept tcp_connection");
+
 /* Payload bytes that the other end acknowledged. bytes_acked counts what sequence numbers do: our SYN, if we sent one
  * (tcp_rcv_synsent_state_process; an accepted socket starts behind it), and our FIN. */
 static __always_inline __u64 acked_payload(struct sock *sk, struct conn *conn, int state)

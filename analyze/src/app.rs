@@ -75,7 +75,10 @@ fn try_main(args: Vec<OsString>) -> Result<u8> {
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().worker_threads(workers()).build()?;
-    runtime.block_on(dispatch(&queries, &matches))
+    let code = runtime.block_on(dispatch(&queries, &matches));
+    // A query that was given up may be at work for a while still; nobody waits for it.
+    runtime.shutdown_background();
+    code
 }
 
 /// At least two, so that reading and computing overlap on the smallest machine.

@@ -1,8 +1,8 @@
 //! Runs a statement or a report and writes the result.
 
-use crate::engine::Engine;
 use crate::engine::catalog::Reading;
 use crate::engine::table::PARTITION_COLUMNS;
+use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::output::cells::Cells;
 use crate::output::machine::Machine;
@@ -189,7 +189,7 @@ async fn copy(frame: DataFrame, sink: &mut Sink<'_>, settings: &Settings, limit:
         Some(limit) => frame.limit(0, Some(limit.saturating_add(1)))?,
         None => frame,
     };
-    let mut stream = frame.execute_stream().await?;
+    let mut stream = engine::stream(frame).await?;
     let mut rows = 0;
     let mut cut = false;
     while let Some(batch) = stream.next().await {

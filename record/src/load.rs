@@ -459,8 +459,8 @@ impl Attached {
         run_iterators(&self.object, &programs, moment).unwrap_or_default()
     }
 
-    /// Runs and run time of each program by name, if the kernel counted.
-    pub fn run_stats(&self) -> BTreeMap<String, (u64, u64)> {
+    /// What the kernel counted of each program, by name.
+    pub fn run_stats(&self) -> BTreeMap<String, RunStats> {
         self.object
             .progs_mut()
             .filter_map(|prog| {
@@ -472,10 +472,49 @@ impl Attached {
                 }
                 // SAFETY: `info` is a zeroed struct of the size that is passed.
                 let ret = unsafe { libbpf_sys::bpf_obj_get_info_by_fd(fd, std::ptr::from_mut(&mut info).cast(), &mut len) };
-                (ret == 0).then(|| (prog.name().to_string_lossy().into_owned(), (info.run_cnt, info.run_time_ns)))
+                let stats = RunStats { runs: info.run_cnt, time_ns: info.run_time_ns, skipped: info.recursion_misses };
+                (ret == 0).then(|| (prog.name().to_string_lossy().into_owned(), stats))
             })
             .collect()
     }
+
+    /// By table, for how many events a program was not run that writes its rows.
+    ///
+    /// The kernel doesn't run a program on a CPU on which it runs already (`recursion_misses`, since 5.12). Where tracepoints can be preempted (Linux 7),
+    /// that happens when another task gets the CPU in the middle of it. `bpf_preempt_disable` is no remedy: at its end the kernel preempts what waited,
+    /// with the program still marked as running. Which table the row would have been of isn't known if the hook feeds
+    /// several: it counts for each.
+    pub fn skipped(&self) -> BTreeMap<&'static str, u64> {
+        let stats = self.run_stats();
+        let of = |name: &str| stats.get(name).map_or(0, |stats| stats.skipped);
+        let of_calls = of(DISPATCHER) + of(CALL_BEGINS);
+        let mut tables: BTreeMap<&'static str, (u64, bool)> = BTreeMap::new();
+        for hook in &self.hooks {
+            let Ok((mechanism, programs)) = &hook.choice else { continue };
+            let own: u64 = programs.iter().map(|program| of(&program.name)).sum();
+            let of_probe = ebrec_format::events::PROBES.iter().filter(|probe| probe.name == hook.probe);
+            let names = of_probe.flat_map(|probe| probe.tables.iter().map(|table| table().name));
+            for table in names.filter(|table| hook.feeds(table)) {
+                let (of_hooks, by_calls): &mut (u64, bool) = tables.entry(table).or_default();
+                *of_hooks += own;
+                // All handlers of system calls are one program.
+                *by_calls |= mechanism == HANDLER;
+            }
+        }
+        let sum = |(of_hooks, by_calls): (u64, bool)| of_hooks + if by_calls { of_calls } else { 0 };
+        tables.into_iter().map(|(table, counts)| (table, sum(counts))).filter(|(_, skipped)| *skipped > 0).collect()
+    }
+}
+
+/// What the kernel counts of a program.
+#[derive(Debug, Clone, Copy)]
+pub struct RunStats {
+    /// How often it ran, if statistics are on.
+    pub runs: u64,
+    /// Time that it took in all, if statistics are on.
+    pub time_ns: u64,
+    /// How often it was not run although its hook was reached.
+    pub skipped: u64,
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub struct Losses {
     before: Vec<Vec<u64>>,
     since: u64,
     by_table: BTreeMap<String, u64>,
+    /// What the kernel had skipped the last time, by table.
+    skipped: BTreeMap<&'static str, u64>,
 }
 
 impl Losses {
@@ -28,7 +30,14 @@ impl Losses {
         let drops = MapHandle::try_from(drops).context("cannot read the counters of losses")?;
         let _ = drops.as_fd();
         let tables = events::tables().map(|table| table.name).collect();
-        Ok(Losses { drops, tables, before: Vec::new(), since: crate::drain::boot_ns(), by_table: BTreeMap::new() })
+        Ok(Losses {
+            drops,
+            tables,
+            before: Vec::new(),
+            since: crate::drain::boot_ns(),
+            by_table: BTreeMap::new(),
+            skipped: BTreeMap::new(),
+        })
     }
 
     /// Adds a row per CPU, table and reason for what was lost since the last time.
@@ -65,6 +74,16 @@ impl Losses {
             *self.by_table.entry(table.to_owned()).or_default() += lost;
             let (table_name, reason) = (Some(table.to_owned()), Some(reason.to_owned()));
             rows.push(Loss { ts: now, end_ts: now, cpu: NULL32, table_name, reason, lost });
+        }
+    }
+
+    /// Rows for what the kernel did not run our programs for; `all` is what it counted from the beginning, by table.
+    pub fn skipped(&mut self, rows: &mut Vec<Loss>, now: u64, all: &BTreeMap<&'static str, u64>) {
+        for (table, count) in all {
+            let before = self.skipped.insert(table, *count).unwrap_or_default();
+            let from = rows.len();
+            self.add(rows, now, table, "program not run", count.saturating_sub(before));
+            rows[from..].iter_mut().for_each(|row| row.ts = self.since);
         }
     }
 

@@ -122,7 +122,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
         thread("ebrec-build", move || crate::build::build(first, &ready, &pass_queue, outlets, counters, boot_to_utc_ns))?
     };
 
-    running.write_state()?;
+    running.write_state(&attached)?;
     // If the thread is gone, its end says why.
     let _ = resolved.recv();
     let hooks = attached.hooks.iter().filter(|hook| hook.probe != "core");
@@ -339,13 +339,13 @@ impl Running {
     }
 
     /// What is known from the start: the tables of state, and a manifest.
-    fn write_state(&mut self) -> Result<()> {
+    fn write_state(&mut self, attached: &Attached) -> Result<()> {
         self.send(&host::disks())?;
         self.send(&host::mounts())?;
         self.send(&host::netdevs())?;
         self.send(&self.probe_rows())?;
         self.send(&[self.capture_row(NULL64, None)])?;
-        self.second()?;
+        self.second(attached)?;
         let _ = self.work.send(Work::Manifest(Box::new(self.manifest.clone())));
         Ok(())
     }
@@ -402,17 +402,19 @@ impl Running {
     }
 
     /// What is done every second.
-    fn second(&mut self) -> Result<()> {
+    fn second(&mut self, attached: &Attached) -> Result<()> {
         let now = boot_ns();
         let sample = self.sampler.sample(now);
         self.send(&[sample])?;
         let clock = Clock { ts: now, boot_ns: now, mono_ns: clock_ns(libc::CLOCK_MONOTONIC), real_ns: clock_ns(libc::CLOCK_REALTIME) };
         self.send(&[clock])?;
-        self.take_losses(now)
+        self.take_losses(attached, now)
     }
 
-    fn take_losses(&mut self, now: u64) -> Result<()> {
+    fn take_losses(&mut self, attached: &Attached, now: u64) -> Result<()> {
         let mut rows: Vec<Loss> = Vec::new();
+        // Before `sample`, which begins the next interval.
+        self.losses.skipped(&mut rows, now, &attached.skipped());
         self.losses.sample(&mut rows, now);
         let malformed = self.counters.malformed.load(Ordering::Relaxed);
         if malformed > self.malformed {
@@ -449,7 +451,7 @@ impl Running {
                 break "max-size".to_owned();
             }
             if elapsed >= next {
-                self.second()?;
+                self.second(attached)?;
                 self.send_records(&crate::build::in_order(&attached.records_of_second()))?;
                 self.manifest.ended_ns = boot_ns() as i64 + self.manifest.boot_to_utc_ns;
                 let _ = self.work.send(Work::Manifest(Box::new(self.manifest.clone())));
@@ -478,16 +480,16 @@ impl Running {
         let records = crate::build::in_order(&attached.final_records());
         self.send_records(&records)?;
         let stats = attached.run_stats();
-        for (name, (runs, time)) in stats.iter().filter(|(_, (runs, _))| *runs > 0) {
+        for (name, stats) in stats.iter().filter(|(_, stats)| stats.runs > 0) {
             let Some(program) = crate::hooks::Program::parse(name, "") else { continue };
             let hooks = self.manifest.probes.get_mut(&program.probe).map(|p| &mut p.hooks);
             if let Some(hook) = hooks.and_then(|hooks| hooks.iter_mut().find(|hook| hook.hook == program.hook)) {
-                hook.runs = Some(hook.runs.unwrap_or(0) + runs);
-                hook.run_time_ns = Some(hook.run_time_ns.unwrap_or(0) + time);
+                hook.runs = Some(hook.runs.unwrap_or(0) + stats.runs);
+                hook.run_time_ns = Some(hook.run_time_ns.unwrap_or(0) + stats.time_ns);
             }
         }
         self.send(&attached.libraries)?;
-        self.take_losses(ended.max(started + 1))?;
+        self.take_losses(attached, ended.max(started + 1))?;
         self.manifest.ended_ns = ended as i64 + self.manifest.boot_to_utc_ns;
         self.manifest.ended_by = ended_by.to_owned();
         self.manifest.complete = true;

@@ -74,6 +74,55 @@ const QUESTIONS: &[&str] = &[
      ORDER BY 1 NULLS LAST, 2 NULLS LAST, 3",
 ];
 
+/// Runs statements over a directory with DuckDB and compares their rows with those that the analyzer gave. Reads a list of name, SQL and rows
+/// from standard input.
+const COMPARE: &str = r#"
+import datetime, decimal, json, math, pathlib, re, sys, duckdb
+root = pathlib.Path(sys.argv[1])
+db = duckdb.connect()
+db.execute("SET TimeZone = 'UTC'")
+for directory in sorted(p for p in root.iterdir() if p.is_dir()):
+    db.execute(f"CREATE VIEW {directory.name} AS SELECT * FROM read_parquet('{directory}/*.parquet')")
+
+def plain(value):
+    """A value as both can tell it: instants as microseconds, numbers to nine digits."""
+    if isinstance(value, str) and (m := re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z", value)):
+        seconds = datetime.datetime.fromisoformat(m[1] + "+00:00").timestamp()
+        return float(int(seconds) * 1_000_000 + int(((m[2] or "") + "000000")[:6]))
+    if isinstance(value, (float, decimal.Decimal)):
+        value = float(value)
+        return None if math.isnan(value) else float(f"{value:.9g}") if abs(value) < 1e15 else value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value) if abs(value) > 1e15 else float(f"{value:.9g}")
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    return value
+
+def same(a, b):
+    """Instants (beyond 1e15) may be rounded to the microsecond in two ways."""
+    big = lambda x: isinstance(x, float) and abs(x) > 1e15
+    return a.keys() == b.keys() and all(a[k] == b[k] or big(a[k]) and big(b[k]) and abs(a[k] - b[k]) <= 1 for k in a)
+
+wrong = []
+for name, sql, rows in json.load(sys.stdin):
+    sql = sql.strip().rstrip(";")
+    try:
+        columns = db.execute(f"DESCRIBE {sql}").fetchall()
+        shown = [f'epoch_us(CAST("{c[0]}" AS TIMESTAMPTZ))' if c[1].startswith("TIMESTAMP") else f'"{c[0]}"' for c in columns]
+        fetched = db.execute(f"SELECT {', '.join(shown)} FROM ({sql})").fetchall()
+    except duckdb.Error as error:
+        wrong.append(f"{name}: {error}")
+        continue
+    theirs = [dict(zip([c[0] for c in columns], map(plain, row))) for row in fetched]
+    ours = [{k: plain(v) for k, v in row.items()} for row in rows]
+    differ = [pair for pair in zip(ours, theirs) if not same(*pair)]
+    if len(ours) != len(theirs) or differ:
+        wrong.append(f"{name}: {len(ours)} rows, in DuckDB {len(theirs)}; {differ[:1]}")
+print("\n".join(wrong))
+"#;
+
 /// A Python with what the script imports; `None` if there is no way to get one.
 fn python() -> Result<Option<PathBuf>> {
     let venv = std::env::var_os("EBREC_TEST_VENV").map_or_else(|| target_dir().join("venv"), PathBuf::from);
@@ -179,5 +228,48 @@ fn duckdb_and_pandas_read_what_the_analyzer_reads() -> Result<()> {
         assert!(!ours.is_empty(), "{question}");
         assert_eq!(serde_json::json!(ours), *theirs, "{question}");
     }
+    Ok(())
+}
+
+/// The samples that have something for most reports.
+const SAMPLES: [&str; 2] = ["exec-storm", "slow-dns"];
+
+#[test]
+fn duckdb_gives_the_same_rows_for_the_reports() -> Result<()> {
+    let Some(python) = python()? else { return Ok(()) };
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples");
+    let dir = ebrec_tests::TempDir::new("duckdb")?;
+    let mut compared = 0;
+    for sample in SAMPLES {
+        let capture = samples.join(sample).with_extension("ebrec");
+        let unzipped = dir.path().join(sample);
+        let unzip = Command::new("unzip").arg("-q").arg(&capture).arg("-d").arg(&unzipped).status().context("run unzip")?;
+        assert!(unzip.success(), "{}", capture.display());
+        let reports = ebrec_tests::analyze(&capture, &["reports", "--output", "json"])?.succeeded()?;
+        let reports: Vec<Value> = serde_json::from_str(&reports.stdout).context("reports")?;
+        let mut inputs = Vec::new();
+        for report in &reports {
+            let name = text(&report["report"])?;
+            for args in [&[name][..], &[name, "1"]] {
+                let shown = ebrec_tests::analyze(&capture, &[args, &["--show-sql"]].concat())?;
+                let ran = ebrec_tests::analyze(&capture, &[args, &["--output", "json", "--quiet"]].concat())?;
+                // Without intervals or any such argument, or without the tables that it needs, it is refused; 1 is no row.
+                if !shown.status.success() || !matches!(ran.status.code(), Some(0 | 1)) {
+                    continue;
+                }
+                let rows: Value =
+                    if ran.stdout.trim().is_empty() { serde_json::json!([]) } else { serde_json::from_str(&ran.stdout).context(name)? };
+                compared += usize::from(rows.as_array().is_some_and(|rows| !rows.is_empty()));
+                inputs.push(serde_json::json!([args.join(" "), shown.stdout, rows]));
+            }
+        }
+        let input = dir.path().join("input.json");
+        std::fs::write(&input, serde_json::json!(inputs).to_string()).context("write")?;
+        let input = std::fs::File::open(&input).context("open")?;
+        let ran = Command::new(&python).args(["-c", COMPARE]).arg(&unzipped).stdin(input).output().context("python")?;
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        assert_eq!(String::from_utf8_lossy(&ran.stdout).trim(), "", "{sample}");
+    }
+    assert!(compared >= 20, "only {compared} answers have rows");
     Ok(())
 }

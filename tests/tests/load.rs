@@ -125,6 +125,10 @@ fn all_probes_together_on_a_busy_host_stay_within_their_bounds() -> Result<()> {
     assert!(rings <= 64 << 20, "{rings} bytes of rings");
     let said: i64 = manifest["tables"].as_object().context("tables")?.values().map(|t| t["lost"].as_i64().unwrap_or(0)).sum();
     assert_eq!(capture.number("SELECT CAST(coalesce(sum(lost), 0) AS BIGINT) FROM loss")?, said);
+    // What was written is what is read: no segment stands in another's shadow.
+    for (table, state) in manifest["tables"].as_object().context("tables")? {
+        assert_eq!(capture.number(&format!("SELECT count(*) FROM {table}"))?, int(&state["rows"])?, "rows of {table}");
+    }
     for table in ["sched_switch", "process_fork", "tcp_send", "file_open", "file_io", "block_io", "page_cache", "syscall", "cpu_sample"] {
         assert!(capture.number(&format!("SELECT count(*) FROM {table}"))? > 0, "no row in {table}");
     }

@@ -17,11 +17,14 @@ use crate::error::{Error, Result};
 use crate::query::params::{self, Values};
 use crate::query::{Queries, Query};
 use catalog::{CATALOG, Catalog, SCHEMA, Tables};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use ebrec_format::capture::Capture;
 use filter::Filter;
@@ -200,6 +203,20 @@ impl Engine {
         let (from, to) = windows.reduce(|all, one| (all.0.min(one.0), all.1.max(one.1))).unwrap_or_default();
         (from.clamp(0, LATEST), to.clamp(0, LATEST))
     }
+}
+
+/// The rows of a query as they come.
+///
+/// DataFusion's sources give up the thread now and then, so that a query can be ended between two of their batches. A join may make hours of
+/// work of one batch, so its output does the same.
+pub async fn stream(frame: DataFrame) -> Result<SendableRecordBatchStream> {
+    let context = Arc::new(frame.task_ctx());
+    let plan = frame.create_physical_plan().await?;
+    let joins = |node: Arc<dyn ExecutionPlan>| {
+        let is_join = node.children().len() > 1;
+        Ok(if is_join { Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>) } else { Transformed::no(node) })
+    };
+    Ok(execute_stream(plan.transform_up(joins)?.data, context)?)
 }
 
 /// The values of the partition columns: the host's name, and the capture's without its suffix. Of captures with the same name

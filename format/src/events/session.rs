@@ -47,7 +47,7 @@ rows! {
         cpu: Cpu,
         /// Table that they are missing from.
         table_name: Text,
-        /// Why: `ring full`, `map full`, `malformed`, ….
+        /// Why: `ring full`, `map full`, `malformed`, `program not run` (the kernel did not run the hook's program, because a task was preempted within it; counted for each table that the hook feeds), ….
         reason: Text,
         /// How many.
         lost: Count,

@@ -62,6 +62,9 @@ byte, call, state change; every context switch between two marks; every segment 
 message, major fault and blocked time; the functions in which CPU time was spent. Then again with other mechanisms, so that each
 fallback meets the truth as well.
 
+A kernel whose tracepoints can be preempted (7.x) leaves out runs of programs in a busy VM; it counts them, the capture has them in `loss`, and what
+such a recording lacks isn't judged.
+
 `equal`: attached like this, and the truth is met. `attached`: it serves other hooks, or the workloads give it nothing to see. The first
 mechanism of a cell is the one that is chosen.
 ";

@@ -1,0 +1,200 @@
+//! On a terminal: the SQL shell and replay, driven by keys through a pseudo-terminal (`script` of util-linux).
+//!
+//! What a terminal shows is checked as text: the escape sequences are left out.
+
+use ebrec_tests::{Capture, Context, Program, Result, TempDir, program, recorded, require_bpf, workload};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A program on a terminal of 80 columns and 24 lines.
+struct Terminal {
+    child: Child,
+    keys: Option<ChildStdin>,
+    shown: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Terminal {
+    /// `ebrec-analyze CAPTURE ARGS` with `home` as home directory; `None` if there is no `script`.
+    fn start(capture: &Path, args: &str, home: &Path) -> Result<Option<Self>> {
+        if !Command::new("script").arg("--version").output().is_ok_and(|ran| ran.status.success()) {
+            eprintln!("SKIPPED: script (util-linux) is not installed");
+            return Ok(None);
+        }
+        let line = format!("stty cols 80 rows 24; exec {} {} {args}", program(Program::Analyze)?.display(), capture.display());
+        let mut child = Command::new("script")
+            .args(["-qefc", &line, "/dev/null"])
+            .env("HOME", home)
+            .env_remove("XDG_STATE_HOME")
+            .env("TERM", "xterm")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start script")?;
+        let mut from = child.stdout.take().context("no stdout")?;
+        let shown: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let into = Arc::clone(&shown);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(n @ 1..) = from.read(&mut bytes) {
+                into.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..n]);
+            }
+        });
+        let keys = child.stdin.take();
+        Ok(Some(Self { child, keys, shown }))
+    }
+
+    fn keys(&mut self, keys: &str) -> Result<()> {
+        let stdin = self.keys.as_mut().context("no terminal")?;
+        stdin.write_all(keys.as_bytes()).context("press keys")?;
+        stdin.flush().context("press keys")
+    }
+
+    /// Everything that was shown, without escape sequences.
+    fn text(&self) -> String {
+        let bytes = self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let mut out = String::new();
+        let mut chars = text.chars();
+        while let Some(c) = chars.next() {
+            match c {
+                '\x1b' => {
+                    // CSI … letter; other sequences are of two characters.
+                    if chars.next() == Some('[') {
+                        chars.by_ref().find(|c| c.is_ascii_alphabetic() || *c == '~');
+                    }
+                }
+                '\r' => {}
+                c => out.push(c),
+            }
+        }
+        out
+    }
+
+    /// Waits until `text` is shown, after what was shown at `from`; returns how much is shown then.
+    fn wait_for(&self, text: &str, from: usize) -> Result<usize> {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let shown = self.text();
+            if shown.get(from..).is_some_and(|new| new.contains(text)) {
+                return Ok(shown.len());
+            }
+            if Instant::now() > end {
+                return ebrec_tests::fail(format!("{text:?} is not shown: {shown}"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for the end; its exit code.
+    fn end(mut self) -> Result<Option<i32>> {
+        let end = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().context("wait")? {
+                return Ok(status.code());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        ebrec_tests::fail(format!("it did not end: {}", self.text()))
+    }
+}
+
+fn capture() -> Result<Capture> {
+    let (_, capture) = recorded(&["--probes", "process,sched,tcp"], || {
+        workload(&["tcp"])?;
+        workload(&["pingpong", "20000"])
+    })?;
+    Ok(capture)
+}
+
+#[test]
+fn the_shell_completes_runs_cancels_and_remembers() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let capture = capture()?;
+    let home = TempDir::new("terminal")?;
+    let Some(mut terminal) = Terminal::start(capture.path(), "sql", home.path())? else { return Ok(()) };
+    let at = terminal.wait_for("ebrec> ", 0)?;
+    // Tab completes the table; the statement goes on in the next line.
+    terminal.keys("SELECT count(*) AS number FROM tcp_connec\t")?;
+    terminal.wait_for("tcp_connect", at)?;
+    terminal.keys("ion\r;\r")?;
+    let at = terminal.wait_for("(1 row)", at)?;
+    terminal.keys("\\timing\r")?;
+    let at = terminal.wait_for("timing is on", at)?;
+    terminal.keys("\\runqlat --by cpu\r")?;
+    let at = terminal.wait_for("Time: ", at)?;
+    assert!(terminal.text().contains("distribution"));
+    terminal.keys("\\tcptpo\r")?;
+    let at = terminal.wait_for("did you mean \\tcptop?", at)?;
+    // A query that would take hours ends with Ctrl-C; the shell doesn't.
+    terminal.keys("SELECT sum(a.cpu * b.cpu * c.cpu) FROM sched_switch a, sched_switch b, sched_switch c;\r")?;
+    std::thread::sleep(Duration::from_millis(1500));
+    terminal.keys("\x03")?;
+    let at = terminal.wait_for("cancelled", at)?;
+    terminal.keys("SELECT nothing FROM process_exit;\r")?;
+    let at = terminal.wait_for("nothing", at)?;
+    terminal.keys("SELECT 41 + 1 AS answer;\r")?;
+    terminal.wait_for("42", at)?;
+    terminal.keys("\x04")?;
+    assert_eq!(terminal.end()?, Some(0));
+    // The next session knows what was typed in this one, and nobody else does.
+    let history = home.path().join(".local/state/ebrec/sql_history");
+    let text = std::fs::read_to_string(&history).context("the history")?;
+    assert!(text.contains("SELECT 41 + 1 AS answer;"), "{text}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&history).context("the history")?.permissions());
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
+    Ok(())
+}
+
+#[test]
+fn a_replay_pauses_steps_and_ends() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let capture = capture()?;
+    let home = TempDir::new("terminal")?;
+    let Some(mut terminal) = Terminal::start(capture.path(), "replay runqlat 0.1 --speed 0.5x", home.path())? else { return Ok(()) };
+    let at = terminal.wait_for("(+0.1 of", 0)?;
+    terminal.keys(" ")?;
+    let at = terminal.wait_for("paused", at)?;
+    let frame = |terminal: &Terminal| {
+        let text = terminal.text();
+        let (_, last) = text.rsplit_once("(+").unwrap_or_default();
+        last.split(' ').next().unwrap_or_default().to_owned()
+    };
+    let paused = frame(&terminal);
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(frame(&terminal), paused, "it goes on although it is paused");
+    terminal.keys("\x1b[C")?;
+    let next = format!("(+{:.1} of", paused.parse::<f64>().context("a time")? + 0.1);
+    let at = terminal.wait_for(&next, at)?;
+    terminal.keys("\x1b[D")?;
+    let at = terminal.wait_for(&format!("(+{paused} of"), at)?;
+    terminal.keys("G")?;
+    let at = terminal.wait_for("distribution", at)?;
+    terminal.keys("+")?;
+    terminal.wait_for(", 1x)", at)?;
+    terminal.keys("q")?;
+    assert_eq!(terminal.end()?, Some(0));
+    Ok(())
+}
+
+#[test]
+fn elsewhere_a_replay_is_plain_text() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let capture = capture()?;
+    let ran = ebrec_tests::analyze(capture.path(), &["replay", "runqlat", "0.1"])?.succeeded()?;
+    assert!(!ran.stdout.contains('\x1b') && ran.stdout.starts_with("--- "), "{}", ran.stdout);
+    // Every interval is there, also those in which nothing happened, and together they are the report.
+    let intervals = ran.stdout.lines().filter(|line| line.starts_with("--- ")).count();
+    let row = capture.row("SELECT date_part('epoch', end_ts) - date_part('epoch', ts) AS seconds FROM capture")?;
+    let seconds = row["seconds"].as_f64().context("a length")?;
+    assert_eq!(intervals, (seconds / 0.1).ceil() as usize, "{seconds} s");
+    let report = ebrec_tests::analyze(capture.path(), &["runqlat", "0.1"])?.succeeded()?;
+    let drawn = |text: &str| text.lines().filter(|line| line.contains(" -> ")).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(drawn(&ran.stdout), drawn(&report.stdout));
+    let ran = ebrec_tests::analyze(capture.path(), &["replay", "exitsnoop"])?.succeeded()?;
+    assert_eq!(ran.stdout, ebrec_tests::analyze(capture.path(), &["exitsnoop"])?.succeeded()?.stdout);
+    Ok(())
+}
