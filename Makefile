@@ -56,8 +56,9 @@ test-kernels: rust recorder workload
 	$(SUDO) tests/vm/install.sh
 	$(TESTED) EBREC_TEST_KERNELS=1 $(CARGO) test --locked --workspace --test kernels -- --nocapture
 
-bench: build workload test-deps
+bench: build workload test-deps $(VENV)/.done
 	tests/bench
+	tests/bench-reports
 
 bless:
 	EBREC_BLESS=1 $(CARGO) test --locked --workspace --test generated

@@ -618,7 +618,7 @@ _Static_assert(sizeof(struct ebrec_syscall) == 72, "ebrec_syscall");
 struct ebrec_page_cache {
 	struct ebrec_head head; /* A thread of the process. */
 	__u64 interval_ns; /* Length of the interval. */
-	__u32 accesses; /* Pages that reads looked up: each call counts each page that it touches. Since Linux 6.10 any read of a file's pages, up to the end of the file (hook accesses by tp_btf); before, what read, pread64, readv, preadv, preadv2 and sendfile have read (by sys_exit). */
+	__u32 accesses; /* Pages that reads looked up: each call counts each page that it touches. Since Linux 6.10 any read of a file's pages, up to the end of the file (hook accesses by tp_btf); before, what read, pread64, readv, preadv, preadv2 and sendfile have read (by sys_exit). Null: reads are not seen on this kernel (hook accesses). */
 	__u32 misses; /* Pages that reads asked for and that had to be added: 1 - misses / accesses is the hit ratio. Calls as listed above: others (io_uring, splice, exec) count in `added` alone. */
 	__u32 readahead; /* Pages that the kernel added beyond those that a read or fault asked for, or because of readahead, posix_fadvise, madvise. */
 	__u32 fault_misses; /* Pages that page faults asked for and that had to be added. Null: no page fault was seen on this kernel (hook faults). */

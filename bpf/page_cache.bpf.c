@@ -61,7 +61,8 @@ struct {
 	__type(value, struct pc_task);
 } pc_tid_tasks SEC(".maps");
 
-/* Whether page faults are seen on this kernel at all. */
+/* Whether reads, and page faults, are seen on this kernel at all. */
+__u32 pc_sees_accesses = 0;
 __u32 pc_sees_faults = 0;
 
 static __always_inline struct pc_task *pc_task_of_current(void)
@@ -83,7 +84,7 @@ static __always_inline struct pc_task *pc_task_of_current(void)
 	do {                                                                                \
 		(row)->head.task = (sums)->task;                                            \
 		(row)->interval_ns = PAGE_CACHE_INTERVAL_NS;                                \
-		(row)->accesses = (sums)->accesses;                                         \
+		(row)->accesses = pc_sees_accesses ? (sums)->accesses : EBREC_NULL32;       \
 		(row)->misses = (sums)->misses;                                             \
 		(row)->readahead = (sums)->readahead;                                       \
 		(row)->fault_misses = pc_sees_faults ? (sums)->fault_misses : EBREC_NULL32; \
@@ -277,6 +278,7 @@ int BPF_PROG(page_cache__accesses__tp_btf, struct address_space *mapping, unsign
 	__u64 size, reads;
 	bool again;
 
+	pc_sees_accesses = 1;
 	if (!task)
 		return 0;
 	reads = pc_reads_of_current();
@@ -309,6 +311,7 @@ ON_SYS_EXIT(page_cache__accesses, UNTIMED, NR_READ, NR_PREAD64, NR_READV, NR_PRE
 	struct pc_range range = {};
 	struct pc_sums *sums;
 
+	pc_sees_accesses = 1;
 	if (ret <= 0 || !pc_read_call(regs, nr, true, ret, &range) || !is_in_page_cache((void *)range.mapping))
 		return 0;
 	sums = pc_sums_of_current();

@@ -14,10 +14,10 @@ use std::process::Command;
 
 /// What is asked of each.
 const SAMPLES: &[(&str, &[&str])] = &[
-    ("quiet", &["runqlat", "tcptop -S -r 3 5", "tcplife", "cachestat 5", "syscount"]),
+    ("quiet", &["runqlat", "tcptop -S -r 3 5", "tcplife", "cachestat 5", "softirqs"]),
     ("cpu-contention", &["runqlat -P --comm app", "runqslower 20000", "cpudist --comm xz", "exitsnoop"]),
     ("connection-leak", &["tcpconnect -c", "tcplife", "tcptop -S -r 3"]),
-    ("slow-disk", &["biolatency -D", "biotop 4", "bitesize", "fsslower -m 50"]),
+    ("slow-disk", &["biolatency -D", "bitesize", "fsdist", "fsslower -m 50"]),
     ("slow-dns", &["gethostlatency", "dnssnoop"]),
     ("retransmissions", &["tcpretrans -c", "tcpstates", "tcprtt"]),
     ("exec-storm", &["execsnoop -x", "exitsnoop -x"]),
@@ -127,7 +127,7 @@ fn the_leaking_process_is_named() {
 
 #[test]
 fn each_story_is_found() {
-    for (sample, check) in [("slow-disk", "disk"), ("slow-dns", "dns"), ("retransmissions", "retransmits"), ("exec-storm", "execs")] {
+    for (sample, check) in [("slow-disk", "files"), ("slow-dns", "dns"), ("retransmissions", "retransmits"), ("exec-storm", "execs")] {
         let found = findings(sample);
         assert!(!of_check(&found, check).is_empty(), "{sample}: {found:#?}");
     }

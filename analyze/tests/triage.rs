@@ -27,6 +27,9 @@ fn contention(waited: u64) -> Builder {
         .flat_map(|i| [switch(i * 4_000_000, xz, app, waited), switch(i * 4_000_000 + 100_000, app, xz, 0)])
         .map(|mut switch| {
             switch.prev_ran_ns = if switch.head.task.pid == 300 { 3_900_000 } else { 100_000 };
+            // app sleeps before it wants the CPU; xz always wants it.
+            switch.next_off_cpu_ns = if switch.next.pid == 300 { 100_000 } else { 3_900_000 };
+            switch.next_waited_ns = if switch.next.pid == 300 { 100_000 } else { waited };
             switch
         })
         .collect();
@@ -82,11 +85,11 @@ fn who_waits_for_a_cpu_and_who_has_it() {
     let found = findings(&[capture]);
     assert_eq!(found.len(), 1, "{found:?}");
     let finding = &found[0];
-    assert_eq!((&finding["check"], &finding["severity"]), (&"cpu".into(), &"medium".into()), "{finding}");
+    assert_eq!((&finding["check"], &finding["severity"]), (&"cpu".into(), &"high".into()), "{finding}");
     assert_eq!((&finding["values"]["comm"], &finding["values"]["hog_comm"]), (&"app".into(), &"xz".into()), "{finding}");
     let text = finding["text"].as_str().unwrap();
     assert!(text.contains("app (pid 200) waited 7.50 s for a CPU, 75.0 % of the window; p99 3.00 ms"), "{text}");
-    assert!(text.contains("xz (pid 300) used 97.5 % of a CPU"), "{text}");
+    assert!(text.contains("xz (processes: 1, pid 300) used 97.5 % of a CPU"), "{text}");
     assert_eq!(finding["evidence"][0], "runqlat -p 200");
     // Waits as short as they are on a healthy host are no finding, unless the thresholds say so.
     let calm = contention(500_000).write(&directory.join("calm.ebrec"));
@@ -95,11 +98,11 @@ fn who_waits_for_a_cpu_and_who_has_it() {
     assert_eq!(findings(&[calm, "--threshold", "cpu.p99_ms=0.5", "--threshold", "cpu.waited_percent=5"]).len(), 1);
     let text = stdout(&[capture]);
     assert!(
-        text.contains("\nFindings\nMEDIUM  app (pid 200)") && text.contains(&format!("ebrec analyze {capture} runqlat -p 200")),
+        text.contains("\nFindings\nHIGH    app (pid 200)") && text.contains(&format!("ebrec analyze {capture} runqlat -p 200")),
         "{text}"
     );
     let markdown = stdout(&[capture, "--output", "markdown"]);
-    assert!(markdown.contains("* **medium** `app (pid 200)"), "{markdown}");
+    assert!(markdown.contains("* **high** `app (pid 200)"), "{markdown}");
 }
 
 #[test]

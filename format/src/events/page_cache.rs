@@ -9,7 +9,7 @@ events! {
         head: Head,
         /// Length of the interval.
         interval_ns: Duration,
-        /// Pages that reads looked up: each call counts each page that it touches. Since Linux 6.10 any read of a file's pages, up to the end of the file (hook accesses by tp_btf); before, what read, pread64, readv, preadv, preadv2 and sendfile have read (by sys_exit).
+        /// Pages that reads looked up: each call counts each page that it touches. Since Linux 6.10 any read of a file's pages, up to the end of the file (hook accesses by tp_btf); before, what read, pread64, readv, preadv, preadv2 and sendfile have read (by sys_exit). Null: reads are not seen on this kernel (hook accesses).
         accesses: Count32,
         /// Pages that reads asked for and that had to be added: 1 - misses / accesses is the hit ratio. Calls as listed above: others (io_uring, splice, exec) count in `added` alone.
         misses: Count32,
