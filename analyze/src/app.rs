@@ -121,6 +121,9 @@ async fn dispatch(queries: &Queries, matches: &ArgMatches) -> Result<u8> {
         Some(report) => {
             let query = queries.get(report).ok_or_else(|| Error::text(format!("there is no report {report}")))?;
             let values = params::values(query, sub)?;
+            // A report with an option of that name means the rows of each of its blocks.
+            let own_rows = query.params.iter().any(|param| param.name == "rows");
+            let settings = Settings { rows: settings.rows.filter(|_| !own_rows), ..settings.clone() };
             if globals.show_sql {
                 for one in engine.each() {
                     writeln!(settings.open()?, "{};", one.portable(query, &values)?)?;

@@ -132,9 +132,9 @@ pub async fn replay(engine: &Engine, queries: &Queries, matches: &ArgMatches, se
     let screen = settings.on_terminal() && std::io::stdin().is_terminal() && !sub.get_flag("noclear");
     let speed = sub.get_one::<Speed>("speed").copied().unwrap_or(if settings.on_terminal() { Speed::Times(1.0) } else { Speed::Max });
     if screen {
-        Screen::new(&frames, speed)?.play()?
+        Screen::new(&frames, speed)?.play()?;
     } else {
-        print(&frames, speed, settings)?
+        print(&frames, speed, settings)?;
     }
     Ok(outcome)
 }

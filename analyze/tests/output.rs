@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Builder, SECOND, builder, directory, ebrec, head, stdout, task};
+use common::{Builder, SECOND, builder, directory, ebrec, head, sample, stdout, task};
 use ebrec_format::events::process::ProcessFork;
 use std::process::{Command, Stdio};
 
@@ -116,4 +116,15 @@ fn commands_without_a_capture_and_slips() {
         let err = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(2) && err.starts_with("ebrec-analyze: ") && err.contains(expected), "{args:?}: {err}");
     }
+}
+
+#[test]
+fn the_rows_of_a_block_are_not_those_of_the_result() {
+    let capture = sample(&directory("block-rows").join("small.ebrec"));
+    let csv = |args: &[&str]| stdout(&[&[capture.to_str().unwrap(), "--output", "csv"], args].concat()).lines().count() - 1;
+    let all = csv(&["tcptop", "1"]);
+    assert!(all > 2, "{all}");
+    // One row of each second, in several seconds.
+    assert!(csv(&["tcptop", "-r", "1", "1"]) > 1);
+    assert_eq!(csv(&["tcplife", "--rows", "1"]), 1);
 }

@@ -73,13 +73,13 @@ impl Terminal {
         out
     }
 
-    /// Waits until `text` is shown, after what was shown at `from`; returns how much is shown then.
+    /// Waits until `text` is shown after the place `from`; returns the place behind it.
     fn wait_for(&self, text: &str, from: usize) -> Result<usize> {
         let end = Instant::now() + Duration::from_secs(60);
         loop {
             let shown = self.text();
-            if shown.get(from..).is_some_and(|new| new.contains(text)) {
-                return Ok(shown.len());
+            if let Some(at) = shown.get(from..).and_then(|new| new.find(text)) {
+                return Ok(from + at + text.len());
             }
             if Instant::now() > end {
                 return ebrec_tests::fail(format!("{text:?} is not shown: {shown}"));
@@ -105,7 +105,9 @@ impl Terminal {
 fn capture() -> Result<Capture> {
     let (_, capture) = recorded(&["--probes", "process,sched,tcp"], || {
         workload(&["tcp"])?;
-        workload(&["pingpong", "20000"])
+        workload(&["pingpong", "20000"])?;
+        // Long enough for some intervals.
+        workload(&["sleep", "1"])
     })?;
     Ok(capture)
 }
@@ -116,28 +118,30 @@ fn the_shell_completes_runs_cancels_and_remembers() -> Result<()> {
     let capture = capture()?;
     let home = TempDir::new("terminal")?;
     let Some(mut terminal) = Terminal::start(capture.path(), "sql", home.path())? else { return Ok(()) };
+    // Keys that come before the line editor has the terminal again are the terminal's: each step waits for the prompt.
+    let prompt = |terminal: &Terminal, text: &str, from: usize| terminal.wait_for("ebrec> ", terminal.wait_for(text, from)?);
     let at = terminal.wait_for("ebrec> ", 0)?;
     // Tab completes the table; the statement goes on in the next line.
     terminal.keys("SELECT count(*) AS number FROM tcp_connec\t")?;
     terminal.wait_for("tcp_connect", at)?;
     terminal.keys("ion\r;\r")?;
-    let at = terminal.wait_for("(1 row)", at)?;
+    let at = prompt(&terminal, "(1 row)", at)?;
     terminal.keys("\\timing\r")?;
-    let at = terminal.wait_for("timing is on", at)?;
+    let at = prompt(&terminal, "timing is on", at)?;
     terminal.keys("\\runqlat --by cpu\r")?;
-    let at = terminal.wait_for("Time: ", at)?;
+    let at = prompt(&terminal, "Time: ", at)?;
     assert!(terminal.text().contains("distribution"));
     terminal.keys("\\tcptpo\r")?;
-    let at = terminal.wait_for("did you mean \\tcptop?", at)?;
+    let at = prompt(&terminal, "did you mean \\tcptop?", at)?;
     // A query that would take hours ends with Ctrl-C; the shell doesn't.
     terminal.keys("SELECT sum(a.cpu * b.cpu * c.cpu) FROM sched_switch a, sched_switch b, sched_switch c;\r")?;
     std::thread::sleep(Duration::from_millis(1500));
     terminal.keys("\x03")?;
-    let at = terminal.wait_for("cancelled", at)?;
+    let at = prompt(&terminal, "cancelled", at)?;
     terminal.keys("SELECT nothing FROM process_exit;\r")?;
-    let at = terminal.wait_for("nothing", at)?;
+    let at = prompt(&terminal, "No field named nothing", at)?;
     terminal.keys("SELECT 41 + 1 AS answer;\r")?;
-    terminal.wait_for("42", at)?;
+    prompt(&terminal, "42", at)?;
     terminal.keys("\x04")?;
     assert_eq!(terminal.end()?, Some(0));
     // The next session knows what was typed in this one, and nobody else does.

@@ -222,7 +222,7 @@ impl Tables {
 fn union(parts: Vec<LogicalPlan>) -> Result<LogicalPlan> {
     let mut parts = parts.into_iter();
     let Some(first) = parts.next() else { return plan_err!("no capture") };
-    parts.try_fold(LogicalPlanBuilder::from(first), |all, part| all.union(part))?.build()
+    parts.try_fold(LogicalPlanBuilder::from(first), LogicalPlanBuilder::union)?.build()
 }
 
 #[async_trait]

@@ -152,7 +152,10 @@ impl Engine {
         let bound = params::bindings(self, values);
         let sql = portable::substitute(&query.sql, |name| bound.iter().find(|(known, _)| known == name).map(|(_, value)| value))?;
         let mut narrowed = Vec::new();
-        for table in query.needs.iter().chain(&query.uses).filter(|table| !query.whole.contains(table)) {
+        for table in query.uses.iter().filter(|table| !self.tables.is_captured(table)) {
+            narrowed.extend(ebrec_format::events::table(table).map(|declared| portable::empty(table, &declared.schema())));
+        }
+        for table in query.needs.iter().chain(&query.uses).filter(|table| !query.whole.contains(table) && self.tables.is_captured(table)) {
             let schema = ebrec_format::events::table(table).map(ebrec_format::Table::schema);
             if let Some(predicate) = schema.and_then(|schema| self.filter().predicate(table, &schema, query.acting)) {
                 narrowed.push(format!("{table} AS (SELECT * FROM {SCHEMA}.{table} WHERE {})", portable::condition(&predicate)?));

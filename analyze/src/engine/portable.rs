@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Int64Type, Schema};
 use chrono::DateTime;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{BinaryExpr, Expr};
@@ -68,6 +68,21 @@ fn literal(value: &ScalarValue) -> Result<String> {
         }
         other => return Err(Error::text(format!("a value of type {} has no portable form", other.data_type()))),
     })
+}
+
+/// A table that was not captured: its columns, and no row.
+pub fn empty(name: &str, schema: &Schema) -> String {
+    let sql_type = |data_type: &DataType| match data_type {
+        DataType::Int32 => "INTEGER",
+        DataType::Int64 => "BIGINT",
+        DataType::Float64 => "DOUBLE",
+        DataType::Boolean => "BOOLEAN",
+        DataType::Timestamp(..) => "TIMESTAMPTZ",
+        DataType::List(_) => "VARCHAR[]",
+        _ => "VARCHAR",
+    };
+    let columns = schema.fields().iter().map(|field| format!("CAST(NULL AS {}) AS \"{}\"", sql_type(field.data_type()), field.name()));
+    format!("{name} AS (SELECT {} WHERE FALSE)", columns.collect::<Vec<_>>().join(", "))
 }
 
 /// A condition that a filter makes.

@@ -294,9 +294,7 @@ fn cachestat(printed: &str, capture: &Capture, dir: &Path, found: &mut Findings)
     let expected = added.saturating_sub(dirtied);
     // In a VM that was starved of CPU it had 744 of 859; why isn't known. More than there were, it never has.
     let right = misses <= expected + 16 + expected / 20 && misses + 16 >= expected - expected / 4;
-    found.check("cachestat", expected > 0 && right, || {
-        format!("{misses} misses, captured {added} pages added and {dirtied} dirtied")
-    });
+    found.check("cachestat", expected > 0 && right, || format!("{misses} misses, captured {added} pages added and {dirtied} dirtied"));
     Ok(format!(
         "{misses} misses, where {expected} pages were added beyond those that became dirty; its {hits} hits are no count of lookups ({} in the \
          capture)",

@@ -17,9 +17,8 @@ pub struct Hist {
     signature: Signature,
 }
 
-impl Hist {
-    /// The function.
-    pub fn new() -> Hist {
+impl Default for Hist {
+    fn default() -> Hist {
         Hist { signature: Signature::user_defined(Volatility::Immutable) }
     }
 }

@@ -12,7 +12,7 @@ use datafusion::prelude::SessionContext;
 /// Makes them known to a session.
 pub fn register(context: &SessionContext) {
     context.register_udaf(AggregateUDF::from(quantile::QuantileDisc::new()));
-    context.register_udaf(AggregateUDF::from(hist::Hist::new()));
+    context.register_udaf(AggregateUDF::from(hist::Hist::default()));
     context.register_udf(ScalarUDF::from(overlaps::Overlaps::new()));
     // DuckDB's name for it; the arguments are the same.
     context.register_udf(date_bin().as_ref().clone().with_aliases(["time_bucket"]));
