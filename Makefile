@@ -62,7 +62,7 @@ bench: build workload test-deps $(VENV)/.done
 
 bless:
 	EBREC_BLESS=1 $(CARGO) test --locked --workspace --test generated
-	EBREC_BLESS=1 $(CARGO) test --locked --workspace --test queries --test reports --test triage
+	EBREC_BLESS=1 $(CARGO) test --locked --workspace --test queries --test reports --test triage --test samples
 
 deps:
 	@scripts/install-deps build

@@ -132,3 +132,40 @@ fn each_story_is_found() {
         assert!(!of_check(&found, check).is_empty(), "{sample}: {found:#?}");
     }
 }
+
+/// Whether `shown` is `real`, where a line `…` of it stands for any lines.
+fn is_excerpt(shown: &[&str], real: &[&str]) -> bool {
+    match (shown, real) {
+        ([], []) => true,
+        (["…", rest @ ..], _) => (0..=real.len()).any(|skip| is_excerpt(rest, &real[skip..])),
+        ([a, rest @ ..], [b, others @ ..]) => a == b && is_excerpt(rest, others),
+        _ => false,
+    }
+}
+
+#[test]
+fn the_readme_shows_what_the_samples_answer() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let mut examples: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut inside = false;
+    for line in readme.lines() {
+        match line.strip_prefix("    ") {
+            Some(text) if text.starts_with("$ ebrec analyze samples/") => {
+                examples.push((text.trim_start_matches("$ ebrec analyze "), Vec::new()));
+                inside = true;
+            }
+            Some(text) if inside => examples.last_mut().unwrap().1.push(text),
+            _ => inside = false,
+        }
+    }
+    assert!(examples.len() >= 4, "{examples:?}");
+    for (command, shown) in examples {
+        let (words, quoted) = command.split_once('"').map_or((command, None), |(words, sql)| (words, sql.strip_suffix('"')));
+        let args: Vec<&str> = words.split_whitespace().chain(quoted).collect();
+        let output = Command::new(env!("CARGO_BIN_EXE_ebrec-analyze")).current_dir(&root).args(&args).output().unwrap();
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        let real: Vec<&str> = out.lines().filter(|line| !line.is_empty()).collect();
+        assert!(is_excerpt(&shown, &real), "README.md shows something else than {command} answers:\n{out}");
+    }
+}

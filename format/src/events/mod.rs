@@ -29,7 +29,7 @@ modules! {
     probe open: true, "files that are opened, or fail to be: path, flags, mode, descriptor or error, latency", "0.5 to 1 µs per open; with it every system call of the host is looked at, some 50 ns";
     probe file: true, "reads, writes, syncs and truncates of regular files: which file, where, how much, how long", "0.4 µs per read, write or sync of a file, up to 0.2 µs per read or write of a pipe or socket; with it every system call of the host is looked at, some 50 ns";
     probe dns: true, "names looked up: resolver calls of every C library in use, DNS messages on port 53 whoever sent them", "a few µs per lookup and per question, some ns per packet";
-    probe syscall: false, "system calls with result and latency: every one, or those that --syscalls names", "0.2 µs per call";
+    probe syscall: false, "system calls with result and latency: every one, or those that --syscalls names", "0.25 µs per call";
     probe page_cache: true, "page cache: pages that reads looked up and missed, readahead, pages dirtied, by process and 100 ms", "0.2 to 0.4 µs per read of a file, page added or dirtied";
     probe profile: true, "CPU samples (99 Hz) with kernel and user stacks; with --off-cpu-stacks also where tasks block, and how long", "15 µs per sample, 2 µs per time that a task blocks with --off-cpu-stacks";
     recorder paths;
