@@ -1,6 +1,6 @@
 //! Samples are as many as the CPU time says, and name the functions in which it was spent; so does off-CPU time.
 
-use ebrec_tests::{Capture, Result, int, list, recorded, require_bpf, text, workload};
+use ebrec_tests::{Capture, Context, Result, int, list, recorded, require_bpf, text, workload};
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
@@ -173,5 +173,54 @@ fn filters_limit_samples() -> Result<()> {
         recorded(&[PROFILE, &["--off-cpu-stacks", "--comm", "wl-burn-1"]].concat(), || workload(&["burn", "2", "--ms", "400"]))?;
     let comms = capture.sql("SELECT DISTINCT comm FROM cpu_sample UNION SELECT DISTINCT comm FROM off_cpu_sample")?;
     assert_eq!(comms.iter().map(|row| &row["comm"]).collect::<Vec<_>>(), ["wl-burn-1"], "{truth}");
+    Ok(())
+}
+
+/// A program whose functions that aren't exported are only named by what it carries compressed, as Fedora ships all of its.
+const MINI: &str = r#"
+set -e
+cat >prog.c <<'C'
+#include <time.h>
+#include <stdlib.h>
+volatile unsigned long sink;
+static __attribute__((noinline)) void hidden_burn(void) { for (int i = 0; i < 100000; i++) sink += i; }
+__attribute__((noinline)) void exported_burn(void) { for (int i = 0; i < 100000; i++) sink += i; }
+int main(int argc, char **argv)
+{
+	for (long end = clock() + atol(argv[1]) * CLOCKS_PER_SEC / 1000; clock() < end;) {
+		hidden_burn();
+		exported_burn();
+	}
+}
+C
+cc -O1 -fno-omit-frame-pointer -rdynamic -o prog prog.c
+nm -D --format=posix --defined-only prog | cut -d' ' -f1 | sort >exported
+nm --format=posix --defined-only prog | awk '$2 == "T" || $2 == "t" { print $1 }' | sort >functions
+comm -13 exported functions >kept
+objcopy --only-keep-debug prog whole
+objcopy -S --keep-symbols=kept whole mini
+strip --strip-all prog
+xz -k mini
+objcopy --add-section .gnu_debugdata=mini.xz prog
+"#;
+
+#[test]
+fn a_stripped_program_is_named_by_the_symbols_that_it_carries_compressed() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let dir = ebrec_tests::TempDir::new("mini")?;
+    let made = std::process::Command::new("sh").args(["-c", MINI]).current_dir(dir.path()).output().context("run sh")?;
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let (_, capture) = recorded(PROFILE, || {
+        let ran = std::process::Command::new(dir.path().join("prog")).arg("800").status().context("run it")?;
+        assert!(ran.success());
+        Ok(())
+    })?;
+    let rows = capture.sql(
+        "SELECT k.frames[1] AS leaf, count(*) AS n FROM cpu_sample s JOIN stack k ON k.stack_id = s.user_stack_id
+         WHERE s.comm = 'prog' GROUP BY 1 ORDER BY 2 DESC",
+    )?;
+    let of = |name: &str| rows.iter().find(|row| row["leaf"] == name).map_or(Ok(0), |row| int(&row["n"]));
+    // About forty samples each; on a busy host fewer.
+    assert!(of("hidden_burn")? >= 5 && of("exported_burn")? >= 5, "{rows:?}");
     Ok(())
 }
