@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{directory, ebrec, sample, stdout};
+use common::{builder, directory, ebrec, stdout};
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ fn rows(args: &[&str]) -> Vec<Value> {
 
 fn two(name: &str) -> (PathBuf, String, String) {
     let directory = directory(name);
-    let (a, b) = (sample(&directory.join("a.ebrec")), sample(&directory.join("b.ebrec")));
+    let (a, b) = (builder().write(&directory.join("a.ebrec")), builder().write(&directory.join("b.ebrec")));
     let text = |path: PathBuf| path.to_str().unwrap().to_owned();
     (directory.clone(), text(a), text(b))
 }
