@@ -15,9 +15,9 @@ use std::process::Command;
 /// What is asked of each.
 const SAMPLES: &[(&str, &[&str])] = &[
     ("quiet", &["runqlat", "tcptop -S -r 3 5", "tcplife", "cachestat 5", "softirqs"]),
-    ("cpu-contention", &["runqlat -P --comm app", "runqslower 20000", "cpudist --comm xz", "exitsnoop"]),
+    ("cpu-contention", &["runqlat -P --comm app", "runqslower 20000", "cpudist --comm gzip", "exitsnoop"]),
     ("connection-leak", &["tcpconnect -c", "tcplife", "tcptop -S -r 3"]),
-    ("slow-disk", &["biolatency -D", "bitesize", "fsdist", "fsslower -m 50"]),
+    ("slow-disk", &["biolatency -D", "bitesize", "fsdist", "fsslower -m 50", "biosnoop -d nullb0"]),
     ("slow-dns", &["gethostlatency", "dnssnoop"]),
     ("retransmissions", &["tcpretrans -c", "tcpstates", "tcprtt"]),
     ("exec-storm", &["execsnoop -x", "exitsnoop -x"]),
@@ -53,6 +53,16 @@ fn every_sample_is_listed_small_and_described() {
     listed.sort_unstable();
     assert_eq!(found, listed);
     assert!(listed.iter().all(|name| readme.contains(&format!("`{name}.ebrec`"))));
+}
+
+/// They are recorded in the VM of samples/make: a host's own would hold its users' arguments and paths.
+#[test]
+fn samples_hold_nothing_of_a_real_host() {
+    for (name, _) in SAMPLES {
+        let hosts: Value =
+            serde_json::from_str(&stdout(&[path(name).to_str().unwrap(), "sql", "SELECT host FROM capture", "--output", "json"])).unwrap();
+        assert_eq!(hosts, serde_json::json!([{ "host": "sample" }]), "{name}");
+    }
 }
 
 #[test]
@@ -103,8 +113,8 @@ fn the_culprit_of_the_latency_spikes_is_named() {
     let found = findings("cpu-contention");
     let cpu = of_check(&found, "cpu");
     let app = cpu.iter().find(|finding| finding["values"]["comm"] == "app").unwrap_or_else(|| panic!("{found:#?}"));
-    assert_eq!(app["values"]["hog_comm"], "xz", "{app:#?}");
-    // It began when the log was rotated, three seconds after the start.
+    assert_eq!(app["values"]["hog_comm"], "gzip", "{app:#?}");
+    // It began when the log was rotated, six seconds after the start.
     let capture = path("cpu-contention");
     let started: Vec<Value> = serde_json::from_str(&stdout(&[
         capture.to_str().unwrap(),
@@ -115,19 +125,19 @@ fn the_culprit_of_the_latency_spikes_is_named() {
     ]))
     .unwrap();
     let after = (app["since_ns"].as_i64().unwrap() - started[0]["ts"].as_i64().unwrap()) as f64 / 1e9;
-    assert!((2.5..5.0).contains(&after), "{after} s after the start");
+    assert!((5.5..7.5).contains(&after), "{after} s after the start");
 }
 
 #[test]
 fn the_leaking_process_is_named() {
     let found = findings("connection-leak");
     let leaks = of_check(&found, "leaks");
-    assert!(leaks.iter().any(|finding| finding["values"]["comm"] == "leaky"), "{found:#?}");
+    assert!(leaks.iter().any(|finding| finding["values"]["comm"] == "wl-client"), "{found:#?}");
 }
 
 #[test]
 fn each_story_is_found() {
-    for (sample, check) in [("slow-disk", "files"), ("slow-dns", "dns"), ("retransmissions", "retransmits"), ("exec-storm", "execs")] {
+    for (sample, check) in [("slow-disk", "disk"), ("slow-dns", "dns"), ("retransmissions", "retransmits"), ("exec-storm", "execs")] {
         let found = findings(sample);
         assert!(!of_check(&found, check).is_empty(), "{sample}: {found:#?}");
     }

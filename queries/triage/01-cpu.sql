@@ -7,8 +7,8 @@
 -- needs: sched_switch
 -- param: waited_percent number = 5 --waited_percent : Time that a thread's waits took, in percent of the window, from which on they count.
 -- param: p99_ms number = 2 --p99_ms : And 1 % of them took at least so long (milliseconds).
--- column: score float1 : How many times the threshold.
--- column: since time : The first wait of that length.
+-- column: score float1 : How many times the thresholds, of the two the more.
+-- column: since time : The first wait of that length, in the first second whose waits reach that share.
 -- column: pid int : Process that waited.
 -- column: comm comm : Name of its threads.
 -- column: waited_ns seconds2 : Time that it waited in all.
@@ -25,18 +25,26 @@
 WITH waiting AS (
     SELECT next_process_id AS process_id, next_pid AS pid, next_comm AS comm, sum(next_waited_ns) AS waited, max(next_waited_ns) AS longest,
         sum(next_off_cpu_ns) AS off_cpu,
-        quantile_disc(next_waited_ns, 0.99) AS p99, min(CASE WHEN next_waited_ns >= $p99_ms * 1e6 THEN ts END) AS since
+        quantile_disc(next_waited_ns, 0.99) AS p99
     FROM sched_switch
     WHERE next_pid <> 0 AND next_waited_ns IS NOT NULL AND next_off_cpu_ns IS NOT NULL
     GROUP BY 1, 2, 3
 ), shares AS (
-    SELECT process_id, pid, comm, waited, longest, p99, since,
+    SELECT process_id, pid, comm, waited, longest, p99,
         waited / 1e7 / (date_part('epoch', $window_end) - date_part('epoch', $window_start)) AS percent
     FROM waiting
     -- Off the CPU, what only computes does nothing but wait for it.
     WHERE waited < 0.95 * off_cpu
 ), victims AS (
     SELECT * FROM shares WHERE percent >= $waited_percent AND p99 >= $p99_ms * 1e6 ORDER BY percent DESC, process_id, comm LIMIT 3
+), seconds AS (
+    SELECT v.process_id, v.comm, min(CASE WHEN next_waited_ns >= $p99_ms * 1e6 THEN ts END) AS since
+    FROM sched_switch AS s JOIN victims AS v ON s.next_process_id = v.process_id AND s.next_comm = v.comm
+    WHERE next_waited_ns IS NOT NULL
+    GROUP BY v.process_id, v.comm, floor(date_part('epoch', ts))
+    HAVING sum(next_waited_ns) >= $waited_percent * 1e7
+), began AS (
+    SELECT process_id, comm, min(since) AS since FROM seconds GROUP BY 1, 2
 ), running AS (
     SELECT prev_comm AS comm, min(prev_pid) AS pid, count(DISTINCT prev_process_id) AS processes,
         sum(prev_ran_ns) / 1e7 / (date_part('epoch', $window_end) - date_part('epoch', $window_start)) AS percent
@@ -51,7 +59,8 @@ WITH waiting AS (
     FROM victims AS v CROSS JOIN hogs AS h
     WHERE h.comm <> v.comm
 )
-SELECT v.percent / $waited_percent AS score, since, pid, v.comm, waited AS waited_ns, percent, p99 AS p99_ns, longest AS max_ns,
+SELECT greatest(v.percent / $waited_percent, p99 / ($p99_ms * 1e6)) AS score, since, pid, v.comm, waited AS waited_ns, percent, p99 AS p99_ns, longest AS max_ns,
     hog_comm, hog_pid, hog_processes, hog_percent
 FROM victims AS v LEFT JOIN beside AS b ON v.process_id = b.process_id AND v.comm = b.comm AND b.place = 1
+    LEFT JOIN began AS n ON v.process_id = n.process_id AND v.comm = n.comm
 ORDER BY score DESC, v.process_id, v.comm
