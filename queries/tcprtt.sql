@@ -31,14 +31,8 @@
 -- example: tcprtt -i 1 -d 10 : Ten histograms of one second each.
 -- example: tcprtt -m -B : In milliseconds, one per remote address.
 -- example: tcprtt -P 443 --by comm : Of connections to web servers, by program.
-WITH seen AS (
-    -- A recording that was killed has no tcp_connection of what was open; the other tables know its ends too.
-    SELECT conn_id, laddr, lport, raddr, rport FROM tcp_connection
-    UNION ALL SELECT conn_id, laddr, lport, raddr, rport FROM tcp_connect
-    UNION ALL SELECT conn_id, laddr, lport, raddr, rport FROM tcp_accept
-    UNION ALL SELECT conn_id, laddr, lport, raddr, rport FROM tcp_socket
-), ends AS (
-    SELECT conn_id, max(laddr) AS laddr, max(lport) AS lport, max(raddr) AS raddr, max(rport) AS rport FROM seen GROUP BY conn_id
+WITH ends AS (
+    @connection_ends()
 )
 SELECT ts, srtt_ns, laddr, lport, raddr, rport, r.conn_id, pid, comm
 FROM tcp_rtt AS r LEFT JOIN ends AS e ON r.conn_id = e.conn_id

@@ -47,15 +47,8 @@ WITH calls AS (
         conn_id, pid, comm, sum(tx) AS tx, sum(rx) AS rx
     FROM calls
     GROUP BY 1, 2, 3, 4
-), seen AS (
-    -- A recording that was killed has no tcp_connection of what was open; the other tables know its ends too.
-    SELECT conn_id, ip_version, laddr, lport, raddr, rport FROM tcp_connection
-    UNION ALL SELECT conn_id, ip_version, laddr, lport, raddr, rport FROM tcp_connect
-    UNION ALL SELECT conn_id, ip_version, laddr, lport, raddr, rport FROM tcp_accept
-    UNION ALL SELECT conn_id, ip_version, laddr, lport, raddr, rport FROM tcp_socket
 ), ends AS (
-    SELECT conn_id, max(ip_version) AS ip_version, max(laddr) AS laddr, max(lport) AS lport, max(raddr) AS raddr, max(rport) AS rport
-    FROM seen GROUP BY conn_id
+    @connection_ends()
 ), ranked AS (
     SELECT nth, pid, comm, ip_version, laddr, lport, raddr, rport, tx, rx, t.conn_id,
         row_number() OVER (

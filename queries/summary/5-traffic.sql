@@ -20,13 +20,8 @@ WITH calls AS (
     SELECT conn_id, pid, comm, sum(tx) AS tx, sum(rx) AS rx FROM calls GROUP BY 1, 2, 3
 ), busiest AS (
     SELECT * FROM traffic ORDER BY tx + rx DESC, conn_id, pid, comm LIMIT 5
-), seen AS (
-    SELECT conn_id, laddr, lport, raddr, rport FROM tcp_connection
-    UNION ALL SELECT conn_id, laddr, lport, raddr, rport FROM tcp_connect
-    UNION ALL SELECT conn_id, laddr, lport, raddr, rport FROM tcp_accept
-    UNION ALL SELECT conn_id, laddr, lport, raddr, rport FROM tcp_socket
 ), ends AS (
-    SELECT conn_id, max(laddr) AS laddr, max(lport) AS lport, max(raddr) AS raddr, max(rport) AS rport FROM seen GROUP BY conn_id
+    @connection_ends()
 )
 SELECT pid, comm, laddr, lport, raddr, rport, rx AS rx_bytes, tx AS tx_bytes
 FROM busiest AS t LEFT JOIN ends AS e ON t.conn_id = e.conn_id

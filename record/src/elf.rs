@@ -1,21 +1,107 @@
-//! Finds functions in a library file. The file may be anybody's, in any container: every length is checked, and what is
-//! read is bounded.
+//! ELF files of anybody, in any container: what is read of one is bounded, and every length in it is checked (by `object`).
 
+use anyhow::Result;
+use object::elf::{EM_AARCH64, EM_X86_64, FileHeader64, PT_LOAD, ProgramHeader64, SHN_UNDEF, SHT_DYNSYM, SHT_SYMTAB, STT_FUNC, Sym64};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
+use object::read::{SectionIndex, StringTable};
+use object::{LittleEndian, ReadCache, ReadRef};
+use std::cell::Cell;
 use std::fs::File;
-use std::io::Result;
-use std::os::unix::fs::FileExt;
+use std::ops::Range;
 
-/// A C library's largest table is a hundredth of it.
-const MOST_BYTES: u64 = 16 << 20;
-const MOST_HEADERS: u64 = 4096;
-const SHT_SYMTAB: u32 = 2;
-const SHT_DYNSYM: u32 = 11;
-const PT_LOAD: u32 = 1;
-const STT_FUNC: u8 = 2;
-#[cfg(target_arch = "x86_64")]
-const MACHINE: u16 = 62;
-#[cfg(target_arch = "aarch64")]
-const MACHINE: u16 = 183;
+/// What is read of a file in all. The tables of the largest programs' symbols are some ten MiB; a C library's are a hundredth of it.
+pub const MOST_BYTES: u64 = 64 << 20;
+const MACHINE: u16 = if cfg!(target_arch = "aarch64") { EM_AARCH64 } else { EM_X86_64 };
+
+/// Reads parts of a file until [`MOST_BYTES`] are read: a sparse file has room for tables that no memory has.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounded<'a> {
+    cache: &'a ReadCache<&'a File>,
+    left: &'a Cell<u64>,
+}
+
+impl<'a> ReadRef<'a> for Bounded<'a> {
+    fn len(self) -> Result<u64, ()> {
+        self.cache.len()
+    }
+
+    fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'a [u8], ()> {
+        self.left.set(self.left.get().checked_sub(size).ok_or(())?);
+        self.cache.read_bytes_at(offset, size)
+    }
+
+    fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
+        let text = self.cache.read_bytes_at_until(range, delimiter)?;
+        self.left.set(self.left.get().checked_sub(text.len() as u64).ok_or(())?);
+        Ok(text)
+    }
+}
+
+/// A 64-bit little-endian ELF file, as all are on the machines that ebrec runs on.
+#[derive(Debug)]
+pub struct Elf<'a> {
+    /// The file.
+    pub data: Bounded<'a>,
+    /// Its first bytes.
+    pub header: &'a FileHeader64<LittleEndian>,
+    /// What is mapped of it, and how.
+    pub segments: &'a [ProgramHeader64<LittleEndian>],
+    /// Its parts.
+    pub sections: SectionTable<'a, FileHeader64<LittleEndian>, Bounded<'a>>,
+}
+
+impl Elf<'_> {
+    /// Reads a file's tables of contents and lets `look` see them. Everything that is wrong with the file is an error.
+    pub fn read<T>(file: &File, look: impl FnOnce(&Elf) -> Result<T>) -> Result<T> {
+        let (cache, left) = (ReadCache::new(file), Cell::new(MOST_BYTES));
+        let data = Bounded { cache: &cache, left: &left };
+        let header = FileHeader64::<LittleEndian>::parse(data)?;
+        let endian = header.endian()?;
+        look(&Elf { data, header, segments: header.program_headers(endian, data)?, sections: header.sections(endian, data)? })
+    }
+
+    /// Where it is mapped.
+    pub fn loads(&self) -> Loads {
+        let loads = self.segments.iter().filter(|segment| segment.p_type(LittleEndian) == PT_LOAD);
+        Loads(
+            loads
+                .map(|segment| Load {
+                    offset: segment.p_offset(LittleEndian),
+                    address: segment.p_vaddr(LittleEndian),
+                    bytes: segment.p_filesz(LittleEndian),
+                })
+                .collect(),
+        )
+    }
+}
+
+/// The parts of a file that are mapped.
+#[derive(Debug, Clone)]
+pub struct Loads(Vec<Load>);
+
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    offset: u64,
+    address: u64,
+    bytes: u64,
+}
+
+impl Loads {
+    /// Where in the file the byte is that has this address.
+    pub fn offset(&self, address: u64) -> Option<u64> {
+        self.0.iter().find_map(|load| moved(address, load.address, load.bytes, load.offset))
+    }
+
+    /// The address that a place in the file has.
+    pub fn address(&self, offset: u64) -> Option<u64> {
+        self.0.iter().find_map(|load| moved(offset, load.offset, load.bytes, load.address))
+    }
+}
+
+/// Where `at` comes when `bytes` from `from` on are moved to `to`; `None` if it isn't one of them.
+fn moved(at: u64, from: u64, bytes: u64, to: u64) -> Option<u64> {
+    at.checked_sub(from).filter(|&within| within < bytes)?.checked_add(to)
+}
 
 /// A function in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,84 +112,30 @@ pub struct Function {
     pub offset: u64,
 }
 
-struct Bytes(Vec<u8>);
-
-impl Bytes {
-    fn read(file: &File, at: u64, len: u64) -> Result<Bytes> {
-        if len > MOST_BYTES {
-            return Err(std::io::Error::other("a table of it is too large"));
-        }
-        let mut bytes = vec![0; len as usize];
-        file.read_exact_at(&mut bytes, at)?;
-        Ok(Bytes(bytes))
-    }
-
-    fn number(&self, at: usize, len: usize) -> Option<u64> {
-        let bytes = self.0.get(at..at.checked_add(len)?)?;
-        Some(bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
-    }
-
-    /// A NUL-ended text.
-    fn text(&self, at: usize) -> &[u8] {
-        let rest = self.0.get(at..).unwrap_or_default();
-        &rest[..rest.iter().position(|&byte| byte == 0).unwrap_or(0)]
-    }
-}
-
-/// The functions among `names` that a 64-bit ELF file of this machine defines. The same function may have several symbols.
+/// The functions among `names` that a program or library of this machine defines. The same function may have several symbols.
 pub fn functions(file: &File, names: &[String]) -> Result<Vec<Function>> {
-    let bad = |what: &str| std::io::Error::other(what.to_owned());
-    let header = Bytes::read(file, 0, 64).map_err(|_| bad("not an ELF file"))?;
-    if header.0[..4] != *b"\x7fELF" || header.0[5] != 1 {
-        return Err(bad("not an ELF file"));
-    }
-    if header.0[4] != 2 {
-        return Err(bad("32-bit programs are not looked into"));
-    }
-    let field = |at, len| header.number(at, len).unwrap_or(0);
-    if field(18, 2) != u64::from(MACHINE) {
-        return Err(bad("of another machine"));
-    }
-    let table = |at, size, count| Bytes::read(file, at, size * u64::min(count, MOST_HEADERS));
-    let segments = table(field(32, 8), field(54, 2), field(56, 2))?;
-    let sections = table(field(40, 8), field(58, 2), field(60, 2))?;
-    let loads: Vec<(u64, u64, u64)> = headers(&segments, field(54, 2))
-        .filter(|&at| segments.number(at, 4) == Some(PT_LOAD.into()))
-        .filter_map(|at| Some((segments.number(at + 16, 8)?, segments.number(at + 8, 8)?, segments.number(at + 32, 8)?)))
-        .collect();
-    let section = |at: usize| Some((sections.number(at + 24, 8)?, sections.number(at + 32, 8)?));
-    let mut found = Vec::new();
-    for at in headers(&sections, field(58, 2)) {
-        let kind = sections.number(at + 4, 4);
-        if kind != Some(SHT_DYNSYM.into()) && kind != Some(SHT_SYMTAB.into()) {
-            continue;
+    Elf::read(file, |elf| {
+        if elf.header.e_machine(LittleEndian) != MACHINE {
+            anyhow::bail!("of another machine");
         }
-        let strings = sections.number(at + 40, 4).and_then(|link| section((link * field(58, 2)) as usize));
-        let (Some((at, len)), Some((strings_at, strings_len))) = (section(at), strings) else { continue };
-        let (symbols, strings) = (Bytes::read(file, at, len)?, Bytes::read(file, strings_at, strings_len)?);
-        for symbol in symbols.0.chunks_exact(24) {
-            let symbol = Bytes(symbol.to_vec());
-            let name = symbol.number(0, 4).unwrap_or(0) as usize;
-            let (defined, address) = (symbol.number(6, 2) != Some(0), symbol.number(8, 8).unwrap_or(0));
-            if symbol.0[4] & 15 != STT_FUNC || !defined {
-                continue;
-            }
-            let Some(name) = names.iter().position(|wanted| wanted.as_bytes() == strings.text(name)) else { continue };
-            let load = loads.iter().find(|(start, _, len)| address >= *start && address - start < *len);
-            if let Some((start, offset, _)) = load {
-                let function = Function { name, offset: address - start + offset };
-                if !found.contains(&function) {
-                    found.push(function);
+        let loads = elf.loads();
+        let mut found = Vec::new();
+        for section in elf.sections.iter().filter(|section| [SHT_DYNSYM, SHT_SYMTAB].contains(&section.sh_type(LittleEndian))) {
+            let symbols: &[Sym64<LittleEndian>] = section.data_as_array(LittleEndian, elf.data)?;
+            let strings = elf.sections.section(SectionIndex(section.sh_link(LittleEndian) as usize))?.data(LittleEndian, elf.data)?;
+            let strings = StringTable::new(strings, 0, strings.len() as u64);
+            for symbol in symbols {
+                if symbol.st_type() != STT_FUNC || symbol.st_shndx(LittleEndian) == SHN_UNDEF {
+                    continue;
                 }
+                let Ok(text) = symbol.name(LittleEndian, strings) else { continue };
+                let Some(name) = names.iter().position(|wanted| wanted.as_bytes() == text) else { continue };
+                let function = loads.offset(symbol.st_value(LittleEndian)).map(|offset| Function { name, offset });
+                found.extend(function.filter(|function| !found.contains(function)));
             }
         }
-    }
-    Ok(found)
-}
-
-/// Where the headers of a table stand.
-fn headers(table: &Bytes, size: u64) -> impl Iterator<Item = usize> + use<> {
-    (0..table.0.len()).step_by((size as usize).max(1))
+        Ok(found)
+    })
 }
 
 #[cfg(test)]
@@ -114,12 +146,26 @@ mod tests {
     /// This program itself: its tests' names are not, but `main` and libc's start are symbols of it.
     #[test]
     fn functions_of_a_file_are_found() -> Result<()> {
-        let file = File::open("/proc/self/exe")?;
+        let open = || File::open("/proc/self/exe");
         let names = ["main".to_owned(), "no_such_function".to_owned()];
-        let found = functions(&file, &names)?;
+        let found = functions(&open()?, &names)?;
         assert_eq!(found.iter().map(|f| f.name).collect::<Vec<_>>(), [0]);
-        assert!(found[0].offset > 0 && found[0].offset < file.metadata()?.len());
+        assert!(found[0].offset > 0 && found[0].offset < open()?.metadata()?.len());
         Ok(())
+    }
+
+    #[test]
+    fn places_have_the_addresses_of_their_segments() {
+        let loads = Loads(vec![
+            Load { offset: 0, bytes: 0x1000, address: 0x40_0000 },
+            Load { offset: 0x1000, bytes: 0x500, address: u64::MAX - 0x100 },
+        ]);
+        assert_eq!(loads.address(0x10), Some(0x40_0010));
+        assert_eq!(loads.offset(0x40_0010), Some(0x10));
+        assert_eq!(loads.address(0x1010), Some(u64::MAX - 0xf0));
+        assert_eq!(loads.address(0x1400), None, "beyond the last address");
+        assert_eq!(loads.address(0x1500), None);
+        assert_eq!(loads.offset(0x3f_ffff), None);
     }
 
     #[test]
@@ -144,6 +190,26 @@ mod tests {
             // An error or nothing, but an end.
             let _ = functions(&File::open(&path)?, &["main".to_owned()]);
         }
-        std::fs::remove_file(&path)
+        std::fs::remove_file(&path)?;
+        Ok(())
+    }
+
+    /// A table of section headers that says to be of terabytes, in a file that has the room.
+    #[test]
+    fn a_sparse_file_takes_no_memory() -> Result<()> {
+        let path = std::env::temp_dir().join(format!("ebrec-sparse-{}", std::process::id()));
+        let mut header = std::fs::read("/proc/self/exe")?[..64].to_vec();
+        header[40..48].copy_from_slice(&4096_u64.to_le_bytes());
+        // No number of sections: the first one's size has it.
+        header[60..62].fill(0);
+        let mut first = vec![0; 64];
+        first[32..40].copy_from_slice(&(1_u64 << 34).to_le_bytes());
+        header.resize(4096, 0);
+        File::create(&path)?.write_all(&[header, first].concat())?;
+        File::options().write(true).open(&path)?.set_len(2 << 40)?;
+        let refused = functions(&File::open(&path)?, &["main".to_owned()]);
+        std::fs::remove_file(&path)?;
+        assert!(refused.is_err(), "{refused:?}");
+        Ok(())
     }
 }

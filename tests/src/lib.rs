@@ -32,5 +32,5 @@ pub use error::{Context, Error, Result, fail};
 pub use privilege::{BpfLock, require_bpf};
 pub use recorder::{Recorder, Recording};
 pub use tempdir::TempDir;
-pub use truth::{int, list, text};
+pub use truth::{DNS_ANSWER, DNS_QUESTION, int, list, text};
 pub use workloads::{Held, workload};

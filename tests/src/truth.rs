@@ -3,6 +3,27 @@
 use crate::{Context, Result};
 use serde_json::Value;
 
+/// What a question's message tells: columns of `dns_query`, and keys of the workload's truth.
+pub const DNS_QUESTION: [&str; 15] = [
+    "pid",
+    "tid",
+    "comm",
+    "ip_version",
+    "laddr",
+    "lport",
+    "raddr",
+    "rport",
+    "protocol",
+    "attempts",
+    "request_bytes",
+    "id",
+    "name",
+    "type",
+    "class",
+];
+/// What its answer does.
+pub const DNS_ANSWER: [&str; 5] = ["response_bytes", "rcode", "answers", "addresses", "truncated"];
+
 /// The elements of a list.
 pub fn list(value: &Value) -> Result<&[Value]> {
     value.as_array().map(Vec::as_slice).context(format!("not a list: {value}"))

@@ -3,76 +3,16 @@
 //! A file declares where the values come from and how they may be grouped; the rest is the same for all of them and stands here:
 //! intervals, powers of two, percentiles, the options. The statement is plain SQL, which `--sql` prints.
 
-use super::header::{Column, Group, Histogram, Param, ParamType, Query, Render, Show, Title, Unit, names};
+use super::declaration::{Column, Group, Histogram, Param, ParamType, Query, Render, Show, Title, Unit};
+use super::header::names;
+use super::macros::{interval_end, nth};
 use super::params::Values;
 use crate::error::{Error, Result};
 use crate::suggest::closest;
 use datafusion::common::ScalarValue;
-use std::borrow::Cow;
 
 /// The shares whose values are told, and the names of their columns.
 pub const PERCENTILES: [(&str, &str); 4] = [("p50", "0.5"), ("p90", "0.9"), ("p99", "0.99"), ("p999", "0.999")];
-
-/// Replaces `@nth(COLUMN)`, `@interval_end(COLUMN)` and `@load_averages()`.
-pub fn expand(sql: &'static str) -> Cow<'static, str> {
-    if !sql.contains('@') {
-        return Cow::Borrowed(sql);
-    }
-    let mut out = String::with_capacity(sql.len() * 2);
-    let mut rest = sql;
-    while let Some((before, after)) = rest.split_once('@') {
-        out.push_str(before);
-        let call = after.split_once(')').and_then(|(call, rest)| Some((call.split_once('(')?, rest)));
-        match call {
-            Some((("nth", ts), tail)) => {
-                out.push_str(&nth(ts));
-                rest = tail;
-            }
-            Some((("interval_end", nth), tail)) => {
-                out.push_str(&interval_end(nth));
-                rest = tail;
-            }
-            Some((("load_averages", ""), tail)) => {
-                out.push_str(&load_averages());
-                rest = tail;
-            }
-            _ => {
-                out.push('@');
-                rest = after;
-            }
-        }
-    }
-    out.push_str(rest);
-    Cow::Owned(out)
-}
-
-/// Number of the interval that `ts` is in.
-fn nth(ts: &str) -> String {
-    format!(
-        "CASE WHEN $interval IS NULL THEN 0 ELSE greatest(CAST(floor(date_part('epoch', \
-         CAST({ts} AS TIMESTAMPTZ) - CAST($window_start AS TIMESTAMPTZ)) / $interval) AS BIGINT), 0) END"
-    )
-}
-
-/// When the interval `nth` ends.
-fn interval_end(nth: &str) -> String {
-    format!(
-        "CASE WHEN $interval IS NULL THEN $window_end ELSE to_timestamp(date_part('epoch', $window_start) + ({nth} + 1) * $interval) END"
-    )
-}
-
-/// The host at the end of each interval.
-fn load_averages() -> String {
-    const COLUMNS: &str = "load1, load5, load15, running, tasks";
-    format!(
-        "SELECT nth, {COLUMNS} FROM (
-        SELECT nth, {COLUMNS}, row_number() OVER (PARTITION BY nth ORDER BY ts DESC) AS age FROM (
-            SELECT ts, {COLUMNS}, {} AS nth FROM system_sample WHERE CAST(ts AS TIMESTAMPTZ) < CAST($window_end AS TIMESTAMPTZ)
-        ) AS samples
-    ) AS aged WHERE age = 1",
-        nth("ts")
-    )
-}
 
 /// The parameters of a report that has intervals.
 pub fn interval(doc: &'static str) -> [Param; 2] {
@@ -204,7 +144,7 @@ impl Query {
         }
         let Some(histogram) = &self.histogram else { return Ok(query) };
         let grouping = Grouping::chosen(self, histogram, values)?;
-        query.sql = Cow::Owned(statement(&self.sql, histogram, &grouping));
+        query.sql = statement(&self.sql, histogram, &grouping).into();
         query.columns = columns(self, histogram, &grouping);
         query.render = Render::Hist;
         query.blocks = std::iter::once("interval_end").chain(grouping.keys.iter().copied()).collect();

@@ -4,13 +4,15 @@
 //! it and documents its grammar ([`header::GRAMMAR`]), and [`reference`](mod@reference) prints queries/README.md.
 //! Files given with `--queries DIR` go the same way as the built-in ones.
 
+pub mod declaration;
 pub mod header;
 pub mod histogram;
+pub mod macros;
 pub mod params;
 pub mod reference;
 
 use crate::error::{Error, Result};
-pub use header::{Alias, Column, Condition, Histogram, Param, ParamType, Query, Render, Show, StackColumns, Title, Unit};
+pub use declaration::{Alias, Column, Condition, Histogram, Param, ParamType, Query, Render, Show, StackColumns, Title, Unit};
 use std::path::Path;
 
 mod embedded {

@@ -20,6 +20,6 @@ pub fn readme(queries: &Queries) -> String {
             let _ = writeln!(md, "| [`{0}`]({0}.sql) | {1} | {2} |", query.name, query.help, tables.join(", "));
         }
     }
-    let _ = write!(md, "\n## Writing a report\n\n{GRAMMAR}\n");
+    let _ = write!(md, "\n## Writing a report\n\n{GRAMMAR}");
     md
 }

@@ -6,8 +6,8 @@
 //! When it ends, that thread is waited for, for a limited time, and the table `stack` is written. What has no name by then keeps
 //! its place.
 
+mod build_id;
 mod debugdata;
-mod elf;
 mod perf_map;
 mod places;
 mod symbols;

@@ -5,7 +5,7 @@
 //! build id too, and lets them be opened, but only as long as the process lives. So a process is looked at when its first stack
 //! comes, and again when a stack has a frame that can't be placed.
 
-use super::elf::hex;
+use super::build_id::hex;
 use super::perf_map::{self, PerfMap};
 use ebrec_format::events::profile::Stack;
 use ebrec_format::text::escape;

@@ -3,8 +3,8 @@
 //! Symbol tables only, no DWARF: these name every function and take milliseconds where debug information of gigabytes takes minutes.
 //! A file that was stripped is looked up by its build id below /usr/lib/debug, and in the symbols that it may carry compressed.
 
+use super::build_id::{build_id_of_notes, hex};
 use super::debugdata::{self, Taken};
-use super::elf::{build_id_of_notes, hex};
 use super::places::{Module, Place, Places, Region, path_of};
 use blazesym::MaybeDefault;
 use blazesym::symbolize::source::{Elf, Kernel, Source};
@@ -293,10 +293,10 @@ impl Seeker {
     fn seek_in_parts(&self, region: Region, taken: &Taken, mut left: Vec<u64>) -> Option<Vec<u64>> {
         let symbolizer = Symbolizer::builder().enable_auto_reload(false).enable_code_info(false).enable_inlined_fns(false).build();
         let (exported, others) = (path_of(&taken.exported), path_of(&taken.others));
-        let (places, addresses): (Vec<u64>, Vec<u64>) = left.iter().filter_map(|&place| Some((place, taken.address(place)?))).unzip();
+        let (places, addresses): (Vec<u64>, Vec<u64>) = left.iter().filter_map(|&place| Some((place, taken.loads.address(place)?))).unzip();
         let source = Source::Elf(Elf { debug_syms: false, ..Elf::new(others) });
         let unknown = self.seek(&symbolizer, region, &source, Input::VirtOffset(&addresses), &places)?;
-        left.retain(|place| unknown.contains(place) || taken.address(*place).is_none());
+        left.retain(|place| unknown.contains(place) || taken.loads.address(*place).is_none());
         let source = Source::Elf(Elf { debug_syms: false, ..Elf::new(exported) });
         self.seek(&symbolizer, region, &source, Input::FileOffset(&left), &left)
     }

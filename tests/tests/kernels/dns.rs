@@ -1,33 +1,13 @@
 //! Lookups and DNS messages against the truth of `dns` and of the program `lookups` that it runs.
 
 use crate::capture::{Capture, Findings, list};
-use ebrec_tests::{Context, Result};
+use ebrec_tests::{Context, DNS_ANSWER, DNS_QUESTION, Result};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 const SENT: &str = "dns sent";
 const RECEIVED: &str = "dns received";
 const LOOKUP: &str = "dns lookup";
-
-/// What the question's message tells, and what its answer does.
-const QUESTION: [&str; 15] = [
-    "pid",
-    "tid",
-    "comm",
-    "ip_version",
-    "laddr",
-    "lport",
-    "raddr",
-    "rport",
-    "protocol",
-    "attempts",
-    "request_bytes",
-    "id",
-    "name",
-    "type",
-    "class",
-];
-const ANSWER: [&str; 5] = ["response_bytes", "rcode", "answers", "addresses", "truncated"];
 
 /// After so long the recorder gives a question up.
 const PATIENCE_NS: i64 = 30_000_000_000;
@@ -54,7 +34,7 @@ fn queries(capture: &Capture, truth: &Value, found: &mut Findings) -> Result<()>
     found.equal(SENT, "questions", rows.len(), facts.len());
     for (row, fact) in rows.iter().zip(facts) {
         let what = |column: &str| format!("{column} of {}", fact["name"]);
-        for column in QUESTION {
+        for column in DNS_QUESTION {
             found.equal(SENT, what(column), &row[column], &fact[column]);
         }
         found.equal(SENT, what("netns"), &row["netns"], &truth["netns"]);
@@ -66,7 +46,7 @@ fn queries(capture: &Capture, truth: &Value, found: &mut Findings) -> Result<()>
             Some(age) if age > PATIENCE_NS => SENT,
             _ => "dns unanswered",
         };
-        for column in ANSWER {
+        for column in DNS_ANSWER {
             found.equal(hook, what(column), &row[column], &fact[column]);
         }
         found.check(hook, lasted(row, fact, fact["delay_ns"].as_i64().unwrap_or(0)), || format!("{row}, {fact}"));

@@ -1,4 +1,4 @@
-//! The little that has to be known of ELF files besides their symbols: build ids.
+//! Build ids, in the notes that the kernel and ELF files have, and as text.
 
 /// `NT_GNU_BUILD_ID` of elf.h.
 const BUILD_ID: u32 = 3;
