@@ -73,6 +73,7 @@ int BPF_PROG(core__follow_fork__tp_btf, struct task_struct *parent, struct task_
 	X(file__copies)         \
 	X(file__truncates)      \
 	X(open__calls)          \
+	X(open__unlinks)        \
 	X(page_cache__accesses) \
 	X(process__exec_failed) \
 	X(syscall__calls)       \

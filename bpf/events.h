@@ -74,16 +74,17 @@ enum ebrec_table {
 	EBREC_MAJOR_FAULT = 21,
 	EBREC_BLOCK_IO = 22,
 	EBREC_FILE_OPEN = 23,
-	EBREC_FILE_IO = 24,
-	EBREC_DNS_LOOKUP = 25,
-	EBREC_DNS_QUERY = 26,
-	EBREC_SYSCALL = 27,
-	EBREC_PAGE_CACHE = 28,
-	EBREC_CPU_SAMPLE = 29,
-	EBREC_OFF_CPU_SAMPLE = 30,
-	EBREC_STACK = 31,
-	EBREC_FILE_PATH = 32,
-	EBREC_TABLES = 42,
+	EBREC_FILE_UNLINK = 24,
+	EBREC_FILE_IO = 25,
+	EBREC_DNS_LOOKUP = 26,
+	EBREC_DNS_QUERY = 27,
+	EBREC_SYSCALL = 28,
+	EBREC_PAGE_CACHE = 29,
+	EBREC_CPU_SAMPLE = 30,
+	EBREC_OFF_CPU_SAMPLE = 31,
+	EBREC_STACK = 32,
+	EBREC_FILE_PATH = 33,
+	EBREC_TABLES = 43,
 };
 
 _Static_assert(__builtin_offsetof(struct ebrec_task, start) == 0, "ebrec_task.start");
@@ -531,7 +532,7 @@ struct ebrec_file_open {
 	__u32 mode; /* Permissions of the file that is to be made, octal, before the umask. Null: none is to be made. */
 	__u32 fd; /* The descriptor. Null: the call failed. */
 	__u32 errno; /* 0, or why it failed. A call that a signal interrupts is EINTR here, although the kernel may repeat it. */
-	__u32 pad; /* Padding. */
+	__u32 is_new; /* Whether the call made the file. */
 };
 /* Followed by the variable-length field path: The directory's number, then the path and its NUL, if it was readable. */
 _Static_assert(__builtin_offsetof(struct ebrec_file_open, head) == 0, "ebrec_file_open.head");
@@ -541,8 +542,22 @@ _Static_assert(__builtin_offsetof(struct ebrec_file_open, flags) == 60, "ebrec_f
 _Static_assert(__builtin_offsetof(struct ebrec_file_open, mode) == 64, "ebrec_file_open.mode");
 _Static_assert(__builtin_offsetof(struct ebrec_file_open, fd) == 68, "ebrec_file_open.fd");
 _Static_assert(__builtin_offsetof(struct ebrec_file_open, errno) == 72, "ebrec_file_open.errno");
-_Static_assert(__builtin_offsetof(struct ebrec_file_open, pad) == 76, "ebrec_file_open.pad");
+_Static_assert(__builtin_offsetof(struct ebrec_file_open, is_new) == 76, "ebrec_file_open.is_new");
 _Static_assert(sizeof(struct ebrec_file_open) == 80, "ebrec_file_open");
+
+/* A call to remove a file's name (unlink, unlinkat), failed ones too; not directories, and not files that another one is renamed to. `ts` is when the call began, if that was in the window. */
+struct ebrec_file_unlink {
+	struct ebrec_head head; /* Caller. */
+	__u64 latency_ns; /* How long the call took. Null: it began before the window. */
+	__u32 errno; /* 0, or why it failed. */
+	__u32 pad; /* Padding. */
+};
+/* Followed by the variable-length field path: The same as of `file_open`. */
+_Static_assert(__builtin_offsetof(struct ebrec_file_unlink, head) == 0, "ebrec_file_unlink.head");
+_Static_assert(__builtin_offsetof(struct ebrec_file_unlink, latency_ns) == 48, "ebrec_file_unlink.latency_ns");
+_Static_assert(__builtin_offsetof(struct ebrec_file_unlink, errno) == 56, "ebrec_file_unlink.errno");
+_Static_assert(__builtin_offsetof(struct ebrec_file_unlink, pad) == 60, "ebrec_file_unlink.pad");
+_Static_assert(sizeof(struct ebrec_file_unlink) == 64, "ebrec_file_unlink");
 
 /* A system call, or request of io_uring, that read, wrote, synced, truncated or opened a regular file; a call between two files (sendfile, copy_file_range, splice) is a read of the one and a write of the other. `ts` is when the call began, if that was in the window. What io_uring did is missing where the hook `uring` is. Not in it, on any kernel: what is read and written through mapped memory, opened or truncated by io_uring, or done by aio(7) and by the kernel itself (loop devices, NFS server, execve). */
 struct ebrec_file_io {

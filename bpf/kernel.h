@@ -109,6 +109,7 @@ struct file {
 	struct address_space *f_mapping;
 	void *private_data;
 	unsigned int f_flags;
+	unsigned int f_mode;
 	__s64 f_pos;
 	struct path f_path;
 };
@@ -472,6 +473,8 @@ struct bpf_iter__bpf_map_elem {
 #define O_DIRECT 040000 /* include/uapi/asm-generic/fcntl.h */
 #endif
 #define AT_FDCWD -100
+#define AT_REMOVEDIR 0x200 /* include/uapi/linux/fcntl.h */
+#define FMODE_CREATED 0x100000 /* include/linux/fs.h */
 #define PATH_MAX 4096 /* with the NUL */
 #define O_CREAT 0100 /* include/uapi/asm-generic/fcntl.h; the same on x86 and arm64 */
 #define O_WRONLY 01

@@ -1,6 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* Files that are opened, or fail to be. */
+/* Files that are opened, or fail to be, and names that are removed. */
 #include "files.h"
+
+FEEDS(open__calls, "file_open");
+FEEDS(open__unlinks, "file_unlink");
+
+#if defined(__TARGET_ARCH_x86)
+#define UNLINK_CALLS NR_UNLINK, NR_UNLINKAT
+#else
+#define UNLINK_CALLS NR_UNLINKAT
+#endif
 
 #define RESOLVE_IN_ROOT 0x10 /* include/uapi/linux/openat2.h */
 
@@ -11,25 +20,24 @@ struct open_how {
 	__u64 resolve;
 };
 
-/* A call to open a file, whichever of the four it is. */
-struct open_call {
+/* A call that names a file, as its record tells it. */
+struct path_call {
 	const char *path;
 	__u64 entered;
 	__u64 base;
-	__u32 flags;
-	__u32 mode;
 	long ret;
 	struct ebrec_task task;
 };
 
-/* A record with room for a path of ROOM bytes; goes on behind if the path may need more. */
-#define OPEN_RECORD(ROOM)                                                                                        \
+/* A record KIND of TABLE with room for a path of ROOM bytes, whose own columns FILL sets; goes on behind if the path may need more.
+ */
+#define PATH_RECORD(kind, TABLE, ROOM, FILL...)                                                                  \
 	do {                                                                                                     \
 		struct {                                                                                         \
-			struct ebrec_file_open open;                                                             \
+			struct ebrec_##kind row;                                                                 \
 			__u64 base;                                                                              \
 			char path[ROOM];                                                                         \
-		} *event = reserve(EBREC_FILE_OPEN, sizeof(*event), call->entered ? call->entered : now);        \
+		} *event = reserve(EBREC_##TABLE, sizeof(*event), call->entered ? call->entered : now);          \
 		long len;                                                                                        \
                                                                                                                  \
 		if (!event)                                                                                      \
@@ -46,42 +54,69 @@ struct open_call {
 			event->path[0] = 0;                                                                      \
 			len = 1;                                                                                 \
 		}                                                                                                \
-		event->open.head.task = call->task;                                                              \
-		event->open.head.size = sizeof(event->open) + sizeof(event->base) + len;                         \
-		event->open.latency_ns = call->entered ? now - call->entered : EBREC_NULL64;                     \
-		event->open.uid = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), cred, euid.val);   \
-		event->open.flags = call->flags;                                                                 \
-		event->open.mode = call->mode;                                                                   \
-		event->open.fd = call->ret >= 0 ? call->ret : EBREC_NULL32;                                      \
-		event->open.errno = errno_of(call->ret);                                                         \
-		event->open.pad = 0;                                                                             \
+		event->row.head.task = call->task;                                                               \
+		event->row.head.size = sizeof(event->row) + sizeof(event->base) + len;                           \
+		event->row.latency_ns = call->entered ? now - call->entered : EBREC_NULL64;                      \
+		event->row.errno = errno_of(call->ret);                                                          \
 		event->base = call->base;                                                                        \
+		FILL;                                                                                            \
 		submit(event);                                                                                   \
 		return 0;                                                                                        \
 	} while (0)
 
-static __always_inline int emit_open(struct open_call *call, __u64 now)
+/* What a call to open a file says besides, whichever of the four it is. */
+struct open_call {
+	struct path_call call;
+	__u32 flags;
+	__u32 mode;
+	__u32 is_new;
+};
+
+#define OPEN_RECORD(ROOM)                                                                                           \
+	PATH_RECORD(file_open, FILE_OPEN, ROOM,                                                                     \
+		    event->row.uid = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), cred, euid.val);   \
+		    event->row.flags = open->flags; event->row.mode = open->mode; event->row.is_new = open->is_new; \
+		    event->row.fd = call->ret >= 0 ? call->ret : EBREC_NULL32)
+
+static __always_inline int emit_open(struct open_call *open, __u64 now)
 {
+	struct path_call *call = &open->call;
+
 	OPEN_RECORD(256);
 	OPEN_RECORD(PATH_MAX);
 	return 0;
 }
 
+static __always_inline int emit_unlink(struct path_call *call, __u64 now)
+{
+	PATH_RECORD(file_unlink, FILE_UNLINK, 256, event->row.pad = 0);
+	PATH_RECORD(file_unlink, FILE_UNLINK, PATH_MAX, event->row.pad = 0);
+	return 0;
+}
+
+/* Whether the call that opened a file made it: file systems say so since 4.19, for whoever audits. */
+static __always_inline bool made_file(long fd)
+{
+	struct file *file = fd >= 0 ? file_of_fd(fd) : NULL;
+
+	return file && BPF_CORE_READ(file, f_mode) & FMODE_CREATED;
+}
+
 ON_SYS_EXIT(open__calls, TIMED, OPEN_CALLS)
 {
-	struct open_call call = {.entered = entered, .ret = ret, .mode = EBREC_NULL32};
+	struct open_call open = {.call = {.entered = entered, .ret = ret}, .mode = EBREC_NULL32};
 	struct open_how how = {};
 	int dirfd = AT_FDCWD;
 	__u64 now;
 
-	if (!wanted_current(&call.task))
+	if (!wanted_current(&open.call.task))
 		return 0;
 	now = bpf_ktime_get_boot_ns();
 	if (nr == NR_OPENAT || nr == NR_OPENAT2) {
 		dirfd = syscall_arg(regs, 1);
-		call.path = (void *)syscall_arg(regs, 2);
+		open.call.path = (void *)syscall_arg(regs, 2);
 	} else {
-		call.path = (void *)syscall_arg(regs, 1);
+		open.call.path = (void *)syscall_arg(regs, 1);
 	}
 	if (nr == NR_OPENAT) {
 		how.flags = syscall_arg(regs, 3);
@@ -99,10 +134,32 @@ ON_SYS_EXIT(open__calls, TIMED, OPEN_CALLS)
 		how.mode = syscall_arg(regs, 2);
 #endif
 	}
-	call.flags = how.flags;
+	open.flags = how.flags;
 	/* Without a file to make, the mode is whatever was in the register. */
 	if (how.flags != EBREC_NULL32 && how.flags & (O_CREAT | __O_TMPFILE))
-		call.mode = how.mode & 07777;
-	call.base = file_base(call.path, dirfd, how.resolve & RESOLVE_IN_ROOT, now);
-	return emit_open(&call, now);
+		open.mode = how.mode & 07777;
+	open.is_new = made_file(ret);
+	open.call.base = file_base(open.call.path, dirfd, how.resolve & RESOLVE_IN_ROOT, now);
+	return emit_open(&open, now);
+}
+
+ON_SYS_EXIT(open__unlinks, TIMED, UNLINK_CALLS)
+{
+	struct path_call call = {.entered = entered, .ret = ret};
+	int dirfd = AT_FDCWD;
+	__u64 now;
+
+	if (nr == NR_UNLINKAT && syscall_arg(regs, 3) & AT_REMOVEDIR)
+		return 0;
+	if (!wanted_current(&call.task))
+		return 0;
+	now = bpf_ktime_get_boot_ns();
+	if (nr == NR_UNLINKAT) {
+		dirfd = syscall_arg(regs, 1);
+		call.path = (void *)syscall_arg(regs, 2);
+	} else {
+		call.path = (void *)syscall_arg(regs, 1);
+	}
+	call.base = file_base(call.path, dirfd, false, now);
+	return emit_unlink(&call, now);
 }

@@ -42,10 +42,12 @@
 #define NR_TRUNCATE 76
 #define NR_FTRUNCATE 77
 #define NR_CREAT 85
+#define NR_UNLINK 87
 #define NR_EXIT_GROUP 231
 #define NR_READAHEAD 187
 #define NR_FADVISE64 221
 #define NR_OPENAT 257
+#define NR_UNLINKAT 263
 #define NR_SPLICE 275
 #define NR_SYNC_FILE_RANGE 277
 #define NR_ACCEPT4 288
@@ -58,6 +60,7 @@
 #define NR_CLONE3 435
 #define NR_OPENAT2 437
 #elif defined(__TARGET_ARCH_arm64)
+#define NR_UNLINKAT 35
 #define NR_TRUNCATE 45
 #define NR_FTRUNCATE 46
 #define NR_OPENAT 56

@@ -1,4 +1,4 @@
-//! Opened files and what is done with them: the tables `file_open`, `file_io` and `file_path` equal the truth, row by row.
+//! Opened and removed files and what is done with them: the tables `file_open`, `file_unlink`, `file_io` and `file_path` equal the truth, row by row.
 
 use ebrec_tests::{Capture, Context, Recorder, Result, int, list, recorded, require_bpf, text, workload};
 use serde_json::Value;
@@ -49,11 +49,34 @@ fn reaches(row: &Value, next: &Value, latency: i64) -> bool {
 }
 
 #[test]
-fn every_open_is_a_row() -> Result<()> {
+fn every_open_and_unlink_is_a_row() -> Result<()> {
     let Some(_bpf) = require_bpf()? else { return Ok(()) };
     let (truth, capture) = done_and_recorded(&["--probes", "open"])?;
     for dir in list(&truth["dirs"])? {
         assert_equal("file_open", &rows(&capture, "file_open", &truth, dir)?, &dir["opens"])?;
+        assert_equal("file_unlink", &rows(&capture, "file_unlink", &truth, dir)?, &dir["unlinks"])?;
+    }
+    Ok(())
+}
+
+/// The report filelife: every file that was made and removed under the same name.
+#[test]
+fn files_that_went_have_an_age() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let (truth, capture) = done_and_recorded(&["--probes", "open"])?;
+    for dir in list(&truth["dirs"])? {
+        let paths = |table: &str, column: &str, value: Value| -> Result<Vec<Value>> {
+            Ok(list(&dir[table])?.iter().filter(|row| row[column] == value).map(|row| row["full_path"].clone()).collect())
+        };
+        let made = paths("opens", "is_new", true.into())?;
+        let expected: Vec<Value> = paths("unlinks", "errno", 0.into())?.into_iter().filter(|path| made.contains(path)).collect();
+        assert!(expected.len() >= 3, "{expected:?}");
+        let rows = rows(&capture, "filelife", &truth, dir)?;
+        assert_eq!(rows.iter().map(|row| hex(&row["path"])).collect::<Vec<_>>(), expected);
+        for row in rows {
+            assert_eq!(row["made_pid"], truth["pid"]);
+            assert!((1..10_000_000_000).contains(&int(&row["age_ns"])?), "{row}");
+        }
     }
     Ok(())
 }
@@ -111,7 +134,7 @@ fn a_filter_by_process_holds_for_files_too() -> Result<()> {
         assert_equal("file_io", &rows(&capture, "file_io", &truth, dir)?, &dir["ios"])?;
         assert_equal("file_open", &rows(&capture, "file_open", &truth, dir)?, &dir["opens"])?;
     }
-    for table in ["file_io", "file_open", "file_path"] {
+    for table in ["file_io", "file_open", "file_unlink", "file_path"] {
         assert_eq!(capture.number(&format!("SELECT count(*) FROM {table} WHERE pid <> {}", truth["pid"]))?, 0);
     }
     Ok(())

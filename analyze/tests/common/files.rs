@@ -49,7 +49,9 @@ fn plain<R: WireRow + IntoBytes + Immutable>(builder: Builder, rows: Vec<R>) -> 
     records(builder, &rows.into_iter().map(|row| (row, Vec::new())).collect::<Vec<_>>())
 }
 
-/// A row of `file_open`; the path leads on from the directory with number `base`, 1 is the root.
+const O_CREAT: u32 = 0o100;
+
+/// A row of `file_open`, which makes the file if it says `O_CREAT`; the path leads on from the directory with number `base`, 1 is the root.
 fn opened(
     ts: u64,
     task: Task,
@@ -58,7 +60,22 @@ fn opened(
     (fd, errno): (u32, u32),
     (base, path): (u64, &str),
 ) -> (open::FileOpen, Vec<u8>) {
-    let row = open::FileOpen { head: head(ts, task), latency_ns: 4_000, uid, flags, mode, fd, errno, pad: 0 };
+    let row = open::FileOpen {
+        head: head(ts, task),
+        latency_ns: 4_000,
+        uid,
+        flags,
+        mode,
+        fd,
+        errno,
+        is_new: u32::from(flags & O_CREAT != 0 && errno == 0),
+    };
+    (row, [&base.to_ne_bytes()[..], path.as_bytes(), b"\0"].concat())
+}
+
+/// A row of `file_unlink`.
+fn unlinked(ts: u64, task: Task, errno: u32, (base, path): (u64, &str)) -> (open::FileUnlink, Vec<u8>) {
+    let row = open::FileUnlink { head: head(ts, task), latency_ns: 9_000, errno, pad: 0 };
     (row, [&base.to_ne_bytes()[..], path.as_bytes(), b"\0"].concat())
 }
 
@@ -176,6 +193,18 @@ pub fn add(builder: Builder) -> Builder {
             opened(2 * SECOND, curl, 0, (0, NULL32), (NULL32, 2), (6, "missing")),
             // Below a directory that nobody told.
             opened(3 * SECOND, web, 33, (0o2_101, 0o644), (7, 0), (8, "./web.log")),
+            opened(4 * SECOND, web, 33, (0o302, 0o600), (8, 0), (6, "tmp/upload")),
+            opened(5 * SECOND, sh, 0, (0o301, 0o600), (NULL32, 17), (1, "/home/u/tmp/upload")),
+        ],
+    );
+    let builder = records(
+        builder,
+        &[
+            unlinked(SECOND, sh, 0, (1, "/home/u/older")),
+            unlinked(2 * SECOND, web, 2, (6, "tmp/upload")),
+            unlinked(5 * SECOND + 250 * MS, sh, 0, (1, "/home/u/tmp/upload")),
+            // Once it is gone, the same name is another file.
+            unlinked(7 * SECOND, sh, 0, (1, "/home/u/tmp/upload")),
         ],
     );
     let (read, pread, write, open, fsync, truncate) = ((1, 1), (1, 3), (2, 2), (3, 16), (4, 18), (5, 22));

@@ -26,7 +26,7 @@ modules! {
     probe irq: true, "time in hardware and soft interrupts per CPU, summed up in the kernel every 100 ms", "0.3 µs per interrupt";
     probe fault: true, "major page faults: which task had to wait for which page", "1 µs per fault that waits for a disk";
     probe block: true, "block I/O: every request with queue and device time, disk, operation, flags, error and the task that made it", "1.5 µs per request";
-    probe open: true, "files that are opened, or fail to be: path, flags, mode, descriptor or error, latency", "0.5 to 1 µs per open; with it every system call of the host is looked at, some 50 ns";
+    probe open: true, "files that are opened, or fail to be: path, flags, mode, descriptor or error, latency; files that are removed", "0.5 to 1 µs per open and unlink; with it every system call of the host is looked at, some 50 ns";
     probe file: true, "reads, writes, syncs and truncates of regular files: which file, where, how much, how long", "0.4 µs per read, write or sync of a file, up to 0.2 µs per read or write of a pipe or socket; with it every system call of the host is looked at, some 50 ns";
     probe dns: true, "names looked up: resolver calls of every C library in use, DNS messages on port 53 whoever sent them", "a few µs per lookup and per question, some ns per packet";
     probe syscall: false, "system calls with result and latency: every one, or those that --syscalls names", "0.25 µs per call";

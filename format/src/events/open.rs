@@ -1,4 +1,4 @@
-//! Files that are opened.
+//! Files that are opened, and names of files that are removed.
 
 use crate::table::events;
 
@@ -19,9 +19,23 @@ events! {
         fd: Fd,
         /// 0, or why it failed. A call that a signal interrupts is EINTR here, although the kernel may repeat it.
         errno: Errno,
+        /// Whether the call made the file.
+        is_new: Flag,
+    };
+    /// The directory's number, then the path and its NUL, if it was readable.
+    tail path: OpenPath
+
+    /// A call to remove a file's name (unlink, unlinkat), failed ones too; not directories, and not files that another one is renamed to. `ts` is when the call began, if that was in the window.
+    FileUnlink = "file_unlink" {
+        /// Caller.
+        head: Head,
+        /// How long the call took. Null: it began before the window.
+        latency_ns: Duration,
+        /// 0, or why it failed.
+        errno: Errno,
         /// Padding.
         pad: Pad32,
     };
-    /// The directory's number, then the path and its NUL, if it was readable.
+    /// The same as of `file_open`.
     tail path: OpenPath
 }

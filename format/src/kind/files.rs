@@ -169,7 +169,7 @@ impl Build<[u8]> for FileDescriptionBuilder {
     }
 }
 
-/// Tail of an open: the number of the directory that the path leads on from, then the path and its NUL: columns `path, full_path`.
+/// Tail of a call that names a file: the number of the directory that the path leads on from, then the path and its NUL: columns `path, full_path`.
 #[derive(Debug)]
 pub struct OpenPath;
 
@@ -186,7 +186,7 @@ impl Kind for OpenPath {
     ];
 }
 
-/// Builder of opened paths.
+/// Builder of paths as calls give them.
 #[derive(Default)]
 pub struct OpenPathBuilder {
     bases: Vec<u64>,

@@ -6,6 +6,7 @@ use ebrec_tests::{Context, Result};
 use serde_json::Value;
 
 const OPEN: &str = "open calls";
+const UNLINK: &str = "open unlinks";
 
 /// The hook that sees a call on a file.
 fn hook_of(row: &Value) -> &'static str {
@@ -55,6 +56,7 @@ fn period(capture: &Capture, truth: &Value, fs: &str, dir: &Value, boot_to_utc: 
         ))
     };
     compare(fs, &rows("file_open", "ts")?, list(&dir["opens"]), |_| OPEN, found);
+    compare(fs, &rows("file_unlink", "ts")?, list(&dir["unlinks"]), |_| UNLINK, found);
     compare(fs, &rows("file_io", "ts, op")?, list(&dir["ios"]), hook_of, found);
     Ok(())
 }

@@ -205,7 +205,7 @@ fn names(worker: &mut Worker<'_>, data: &File) -> Result<()> {
     rename(worker.log, b"after", b"sub/after")?;
     let moved = File { path: worker.log.path(b"sub/after"), ..moved };
     worker.plain(WRITE, &moved, 3, 0, 6, 3)?;
-    std::fs::remove_file(path_of(&moved.path)).context("unlink")?;
+    worker.log.unlink("unlinkat", libc::AT_FDCWD, &moved.path, Some(moved.path.clone()), 0)?;
     worker.plain(WRITE, &moved, 3, 0, 9, 3)?;
     worker.plain(PREAD, &moved, 100, 0, 0, 12)?;
     close(&moved);

@@ -3,6 +3,7 @@
 use crate::sys;
 use ebrec_tests::{Context, Result, fail};
 use serde_json::{Value, json};
+use std::os::unix::ffi::OsStrExt;
 
 /// What was done so far, each call in the form of the row that it is expected to give.
 pub struct Log {
@@ -14,6 +15,8 @@ pub struct Log {
     pub opens: Vec<Value>,
     /// Rows of file_io.
     pub ios: Vec<Value>,
+    /// Rows of file_unlink.
+    pub unlinks: Vec<Value>,
 }
 
 /// A file that is open, and what is known of it.
@@ -92,7 +95,7 @@ impl Log {
             0x794c_7630 => "overlay",
             other => return fail(format!("file system {other:#x} is unknown here")),
         };
-        Ok(Self { dir: dir.to_vec(), fs, opens: Vec::new(), ios: Vec::new() })
+        Ok(Self { dir: dir.to_vec(), fs, opens: Vec::new(), ios: Vec::new(), unlinks: Vec::new() })
     }
 
     /// The whole path of a name in the directory.
@@ -106,6 +109,7 @@ impl Log {
         let at = path.as_ref().map_or(NOWHERE.cast(), Vec::as_ptr);
         let (flags, mode) = (open.flags.0, open.mode.unwrap_or(0));
         let how = [flags as u64, u64::from(mode), open.resolve];
+        let made_if_absent = flags & libc::O_CREAT != 0 && !open.full_path.as_deref().is_some_and(exists);
         // SAFETY: the path ends with NUL or is an address that the kernel refuses; `how` lives across the call.
         let ret = unsafe {
             match open.call {
@@ -125,6 +129,7 @@ impl Log {
         self.opens.push(json!({
             "uid": uid, "path": shown.map(sys::hex), "full_path": open.full_path.as_deref().map(sys::hex), "flags": open.flags.1,
             "mode": open.mode.map(|mode| format!("{mode:04o}")), "fd": (ret >= 0).then_some(ret), "errno": errno,
+            "is_new": ret >= 0 && made_if_absent,
         }));
         if ret < 0 {
             return Ok(None);
@@ -143,6 +148,26 @@ impl Log {
         self.open(open)?.context(format!("{} {path}: {}", open.call, std::io::Error::last_os_error()))
     }
 
+    /// Removes a name, by unlink or unlinkat; `dirfd` is of the latter. `full_path` is what the capture should say.
+    pub fn unlink(&mut self, call: &str, dirfd: i32, path: &[u8], full_path: Option<Vec<u8>>, errno: i32) -> Result<()> {
+        let at = [path, b"\0"].concat();
+        // SAFETY: the path ends with NUL.
+        let ret = unsafe {
+            match call {
+                #[cfg(target_arch = "x86_64")]
+                "unlink" => libc::syscall(libc::SYS_unlink, at.as_ptr()),
+                "unlinkat" => libc::syscall(libc::SYS_unlinkat, dirfd, at.as_ptr(), 0),
+                other => return fail(format!("no call {other}")),
+            }
+        };
+        let was = if ret < 0 { sys::errno() } else { 0 };
+        if was != errno {
+            return fail(format!("{call} of {} gave errno {was} instead of {errno}", String::from_utf8_lossy(path)));
+        }
+        self.unlinks.push(json!({ "path": sys::hex(path), "full_path": full_path.map(|path| sys::hex(&path)), "errno": errno }));
+        Ok(())
+    }
+
     /// Notes a call on a file.
     pub fn row(&mut self, op: &str, call: &str, file: &File, io: Io) {
         self.ios.push(json!({
@@ -151,6 +176,11 @@ impl Log {
             "bytes": io.counts.then_some(io.ret.max(0)),
         }));
     }
+}
+
+/// Whether there is something of that name, be it a link that leads nowhere.
+fn exists(path: &[u8]) -> bool {
+    std::fs::symlink_metadata(std::ffi::OsStr::from_bytes(path)).is_ok()
 }
 
 /// Device and inode of an open file, and whether it is a regular one.

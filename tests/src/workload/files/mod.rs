@@ -45,12 +45,13 @@ fn work(dir: &Path) -> Result<Value> {
     open::run(&mut log)?;
     io::run(&mut log)?;
     let end = sys::mark()?;
-    let (opens, ios) = (std::mem::take(&mut log.opens), std::mem::take(&mut log.ios));
+    let [opens, ios, unlinks] = [&mut log.opens, &mut log.ios, &mut log.unlinks].map(std::mem::take);
     let uring_begin = sys::mark()?;
     let has_uring = uring::run(&mut log)?;
-    let uring = json!({ "begin": uring_begin, "end": sys::mark()?, "ios": log.ios, "opens": log.opens });
+    let uring = json!({ "begin": uring_begin, "end": sys::mark()?, "ios": log.ios, "opens": log.opens, "unlinks": log.unlinks });
     Ok(json!({
         "dir": sys::hex(dir.as_os_str().as_bytes()), "fs": log.fs, "begin": begin, "end": end, "opens": opens, "ios": ios,
+        "unlinks": unlinks,
         "uring": has_uring.then_some(uring),
     }))
 }

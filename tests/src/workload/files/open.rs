@@ -9,6 +9,8 @@ use std::path::Path;
 
 /// A name that is not UTF-8, with a backslash and a line feed in it.
 const ODD: &[u8] = b"od\xffd \\ n\xc3\xa4me\n";
+/// Another, that goes again.
+const ODD_TOO: &[u8] = b"g\xf8ne";
 /// Directories one in the other, and how long the name of each is.
 const DEEP: (usize, usize) = (17, 230);
 const RESOLVE_IN_ROOT: u64 = 0x10;
@@ -69,6 +71,7 @@ pub fn run(log: &mut Log) -> Result<()> {
     by_every_way(log, dir.fd)?;
     that_fail(log, dir.fd)?;
     from_deep_below(log)?;
+    names_that_go(log, dir.fd)?;
     close(dir.fd);
     Ok(())
 }
@@ -166,4 +169,32 @@ fn from_deep_below(log: &mut Log) -> Result<()> {
     try_open(log, &Open::at(b"bottom", bottom), 0)?;
     let dir = std::ffi::OsStr::from_bytes(&log.dir).to_owned();
     std::env::set_current_dir(dir).context("chdir back")
+}
+
+/// Files that are made and removed, by every call and way, and those that can't be.
+fn names_that_go(log: &mut Log, dirfd: i32) -> Result<()> {
+    let make = (libc::O_CREAT | libc::O_WRONLY, "O_WRONLY|O_CREAT");
+    let at = libc::AT_FDCWD;
+    // The second time, the file is there.
+    for _ in 0..2 {
+        try_open(log, &Open { flags: make, mode: Some(0o600), ..Open::at(b"brief", log.path(b"brief")) }, 0)?;
+    }
+    log.unlink("unlinkat", at, b"brief", Some(log.path(b"brief")), 0)?;
+    log.unlink("unlinkat", at, b"brief", Some(log.path(b"brief")), libc::ENOENT)?;
+    try_open(log, &Open { flags: make, mode: Some(0o600), ..Open::at(ODD_TOO, log.path(ODD_TOO)) }, 0)?;
+    log.unlink("unlinkat", dirfd, ODD_TOO, Some(log.path(ODD_TOO)), 0)?;
+    let long = [&vec![b'/'; 300][..], &log.path(b"brief")].concat();
+    try_open(log, &Open { flags: make, mode: Some(0o600), ..Open::at(&long, log.path(b"brief")) }, 0)?;
+    log.unlink("unlinkat", at, &long, Some(log.path(b"brief")), 0)?;
+    #[cfg(target_arch = "x86_64")]
+    {
+        try_open(log, &Open { flags: make, mode: Some(0o600), ..Open::at(b"brief", log.path(b"brief")) }, 0)?;
+        log.unlink("unlink", at, b"./brief", Some(log.path(b"brief")), 0)?;
+    }
+    log.unlink("unlinkat", at, b"sub", Some(log.path(b"sub")), libc::EISDIR)?;
+    log.unlink("unlinkat", 98_765, b"brief", None, libc::EBADF)?;
+    log.unlink("unlinkat", at, b"", None, libc::ENOENT)?;
+    // A directory's end is no file's.
+    std::fs::create_dir("gone").context("make a directory")?;
+    std::fs::remove_dir("gone").context("remove a directory")
 }
