@@ -68,7 +68,8 @@ impl Progress {
             size(gauge.bytes.load(Ordering::Relaxed)),
             thousands(lost)
         );
-        eprint!("\r\x1b[K{line}");
+        // Without automatic margins (DECAWM) while it is written: what a narrow terminal has no room for would become a second line.
+        eprint!("\r\x1b[K\x1b[?7l{line}\x1b[?7h");
         let _ = std::io::stderr().flush();
     }
 

@@ -1,4 +1,4 @@
-//! On a terminal: the SQL shell and replay, driven by keys through a pseudo-terminal (`script` of util-linux).
+//! On a terminal: recording, the SQL shell and replay, driven by keys through a pseudo-terminal (`script` of util-linux).
 //!
 //! What a terminal shows is checked as text: the escape sequences are left out.
 
@@ -18,12 +18,17 @@ struct Terminal {
 
 impl Terminal {
     /// `ebrec-analyze CAPTURE ARGS` with `home` as home directory; `None` if there is no `script`.
-    fn start(capture: &Path, args: &str, home: &Path) -> Result<Option<Self>> {
+    fn analyze(capture: &Path, args: &str, home: &Path) -> Result<Option<Self>> {
+        Self::start(&format!("{} {} {args}", program(Program::Analyze)?.display(), capture.display()), home)
+    }
+
+    /// A command line.
+    fn start(command: &str, home: &Path) -> Result<Option<Self>> {
         if !Command::new("script").arg("--version").output().is_ok_and(|ran| ran.status.success()) {
             eprintln!("SKIPPED: script (util-linux) is not installed");
             return Ok(None);
         }
-        let line = format!("stty cols 80 rows 24; exec {} {} {args}", program(Program::Analyze)?.display(), capture.display());
+        let line = format!("stty cols 80 rows 24; exec {command}");
         let mut child = Command::new("script")
             .args(["-qefc", &line, "/dev/null"])
             .env("HOME", home)
@@ -52,10 +57,14 @@ impl Terminal {
         stdin.flush().context("press keys")
     }
 
-    /// Everything that was shown, without escape sequences.
+    /// Everything that was shown.
+    fn raw(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    /// The same without escape sequences.
     fn text(&self) -> String {
-        let bytes = self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let text = self.raw();
         let mut out = String::new();
         let mut chars = text.chars();
         while let Some(c) = chars.next() {
@@ -113,11 +122,32 @@ fn capture() -> Result<Capture> {
 }
 
 #[test]
+fn recording_shows_one_line_until_ctrl_c() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let capture = Capture::place("terminal")?;
+    let command = format!("{} --probes process -d 60s -o {}", program(Program::Record)?.display(), capture.arg());
+    let Some(mut terminal) = Terminal::start(&command, capture.path().parent().context("a directory")?)? else { return Ok(()) };
+    let at = terminal.wait_for("recording for", 0)?;
+    let at = terminal.wait_for("1/60 s", at)?;
+    terminal.wait_for("2/60 s", at)?;
+    // Each is written over the one before, and cut where the terminal ends instead of wrapped.
+    let raw = terminal.raw();
+    let lines: Vec<&str> =
+        raw.split("\r\x1b[K\x1b[?7l").skip(1).filter_map(|rest| rest.split_once("\x1b[?7h")).map(|(line, _)| line).collect();
+    assert!(lines.len() >= 2 && lines.iter().all(|line| line.contains("/60 s") && !line.contains('\n')), "{raw:?}");
+    terminal.keys("\x03")?;
+    terminal.wait_for("look at it with", 0)?;
+    assert_eq!(terminal.end()?, Some(0));
+    assert_eq!(capture.row("SELECT ended_by FROM capture")?["ended_by"], "SIGINT");
+    Ok(())
+}
+
+#[test]
 fn the_shell_completes_runs_cancels_and_remembers() -> Result<()> {
     let Some(_bpf) = require_bpf()? else { return Ok(()) };
     let capture = capture()?;
     let home = TempDir::new("terminal")?;
-    let Some(mut terminal) = Terminal::start(capture.path(), "sql", home.path())? else { return Ok(()) };
+    let Some(mut terminal) = Terminal::analyze(capture.path(), "sql", home.path())? else { return Ok(()) };
     // Keys that come before the line editor has the terminal again are the terminal's: each step waits for the prompt.
     let prompt = |terminal: &Terminal, text: &str, from: usize| terminal.wait_for("ebrec> ", terminal.wait_for(text, from)?);
     let at = terminal.wait_for("ebrec> ", 0)?;
@@ -158,7 +188,7 @@ fn a_replay_pauses_steps_and_ends() -> Result<()> {
     let Some(_bpf) = require_bpf()? else { return Ok(()) };
     let capture = capture()?;
     let home = TempDir::new("terminal")?;
-    let Some(mut terminal) = Terminal::start(capture.path(), "replay runqlat 0.1 --speed 0.5x", home.path())? else { return Ok(()) };
+    let Some(mut terminal) = Terminal::analyze(capture.path(), "replay runqlat 0.1 --speed 0.5x", home.path())? else { return Ok(()) };
     let at = terminal.wait_for("(+0.1 of", 0)?;
     terminal.keys(" ")?;
     let at = terminal.wait_for("paused", at)?;
