@@ -38,10 +38,10 @@ WITH waiting AS (
 ), victims AS (
     SELECT * FROM shares WHERE percent >= $waited_percent AND p99 >= $p99_ms * 1e6 ORDER BY percent DESC, process_id, comm LIMIT 3
 ), seconds AS (
-    SELECT v.process_id, v.comm, min(CASE WHEN next_waited_ns >= $p99_ms * 1e6 THEN ts END) AS since
-    FROM sched_switch AS s JOIN victims AS v ON s.next_process_id = v.process_id AND s.next_comm = v.comm
-    WHERE next_waited_ns IS NOT NULL
-    GROUP BY v.process_id, v.comm, floor(date_part('epoch', ts))
+    SELECT next_process_id AS process_id, next_comm AS comm, min(CASE WHEN next_waited_ns >= $p99_ms * 1e6 THEN ts END) AS since
+    FROM sched_switch
+    WHERE next_pid <> 0 AND next_waited_ns IS NOT NULL
+    GROUP BY next_process_id, next_comm, floor(date_part('epoch', ts))
     HAVING sum(next_waited_ns) >= $waited_percent * 1e7
 ), began AS (
     SELECT process_id, comm, min(since) AS since FROM seconds GROUP BY 1, 2
@@ -54,13 +54,12 @@ WITH waiting AS (
 ), hogs AS (
     SELECT * FROM running WHERE percent IS NOT NULL ORDER BY percent DESC, comm LIMIT 8
 ), beside AS (
-    SELECT v.process_id, v.comm, h.pid AS hog_pid, h.comm AS hog_comm, h.processes AS hog_processes, h.percent AS hog_percent,
+    SELECT v.*, h.pid AS hog_pid, h.comm AS hog_comm, h.processes AS hog_processes, h.percent AS hog_percent,
         row_number() OVER (PARTITION BY v.process_id, v.comm ORDER BY h.percent DESC, h.comm) AS place
-    FROM victims AS v CROSS JOIN hogs AS h
-    WHERE h.comm <> v.comm
+    FROM victims AS v LEFT JOIN hogs AS h ON h.comm <> v.comm
 )
-SELECT greatest(v.percent / $waited_percent, p99 / ($p99_ms * 1e6)) AS score, since, pid, v.comm, waited AS waited_ns, percent, p99 AS p99_ns, longest AS max_ns,
-    hog_comm, hog_pid, hog_processes, hog_percent
-FROM victims AS v LEFT JOIN beside AS b ON v.process_id = b.process_id AND v.comm = b.comm AND b.place = 1
-    LEFT JOIN began AS n ON v.process_id = n.process_id AND v.comm = n.comm
-ORDER BY score DESC, v.process_id, v.comm
+SELECT greatest(b.percent / $waited_percent, p99 / ($p99_ms * 1e6)) AS score, since, pid, b.comm, waited AS waited_ns, percent, p99 AS p99_ns,
+    longest AS max_ns, hog_comm, hog_pid, hog_processes, hog_percent
+FROM beside AS b LEFT JOIN began AS n ON b.process_id = n.process_id AND b.comm = n.comm
+WHERE place = 1
+ORDER BY score DESC, b.process_id, b.comm

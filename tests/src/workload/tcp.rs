@@ -66,13 +66,14 @@ pub fn run(args: &Args) -> Result<Value> {
     let scenarios = scenarios(args, &families)?;
     let refused = args.number_or("refused", 6)?;
     let (from_server, server_writes) = sys::pipe()?;
-    let (from_client, client_writes) = sys::pipe()?;
     let server = sys::fork(|| serve(&families, &scenarios, server_writes))?;
     let mut from_server = BufReader::new(from_server);
     let mut ports = String::new();
     from_server.read_line(&mut ports).context("read the server's ports")?;
     let ports: Vec<u16> = serde_json::from_str(&ports).context("the server's ports")?;
     let port_of = |family: &str| families.iter().position(|known| known.0 == family).and_then(|at| ports.get(at).copied());
+    // Made now, so that the server doesn't hold its writing end until its own report is read.
+    let (from_client, client_writes) = sys::pipe()?;
     let client = sys::fork(|| connect(&families, &scenarios, &port_of, refused, client_writes))?;
     // The client first: if it fails, so do we, and the server, which still waits for it, goes with us.
     let mut clients = sys::read_lines(from_client)?;
