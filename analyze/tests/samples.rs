@@ -154,9 +154,15 @@ fn is_excerpt(shown: &[&str], real: &[&str]) -> bool {
 }
 
 #[test]
-fn the_readme_shows_what_the_samples_answer() {
+fn the_readme_and_the_stories_show_what_the_samples_answer() {
+    excerpts_are_real("README.md");
+    excerpts_are_real("docs/STORIES.md");
+}
+
+/// Every `$ ebrec analyze samples/…` of a document answers what stands below it.
+fn excerpts_are_real(document: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let readme = std::fs::read_to_string(root.join(document)).unwrap();
     let mut examples: Vec<(&str, Vec<&str>)> = Vec::new();
     let mut inside = false;
     for line in readme.lines() {
@@ -176,6 +182,6 @@ fn the_readme_shows_what_the_samples_answer() {
         let output = Command::new(env!("CARGO_BIN_EXE_ebrec-analyze")).current_dir(&root).args(&args).output().unwrap();
         let out = String::from_utf8_lossy(&output.stdout).into_owned();
         let real: Vec<&str> = out.lines().filter(|line| !line.is_empty()).collect();
-        assert!(is_excerpt(&shown, &real), "README.md shows something else than {command} answers:\n{out}");
+        assert!(is_excerpt(&shown, &real), "{document} shows something else than {command} answers:\n{out}");
     }
 }

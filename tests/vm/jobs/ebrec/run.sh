@@ -6,7 +6,7 @@
 OUT=${OUT:-/out}
 JOB=$(pwd)
 NFT=/tools/bin/nft
-PEERS="tcplife tcpconnect tcptracer tcptop opensnoop filelife filetop ext4slower biosnoop biolatency gethostlatency"
+PEERS="tcplife tcpconnect tcptracer tcptop opensnoop filelife filetop ext4slower biosnoop biolatency gethostlatency oomkill"
 TCP="tcp --settle-ms 250"
 # A file system on a disk: the VM's /mnt.
 DISK=/mnt
