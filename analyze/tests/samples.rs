@@ -102,6 +102,15 @@ fn every_report_reads_every_sample() {
     }
 }
 
+/// The samples were recorded before there was `file_unlink`.
+#[test]
+fn what_an_older_recorder_did_not_have_is_not_empty() {
+    let output = ebrec(&[path("quiet").to_str().unwrap(), "filelife"]);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{err}");
+    assert!(err.contains("file_unlink: not captured, because the recorder of this capture did not have it yet"), "{err}");
+}
+
 #[test]
 fn nothing_stands_out_on_the_quiet_host() {
     let found = findings("quiet");

@@ -105,7 +105,10 @@ impl Tables {
         };
         self.has_files(name)
             || events::table(name).is_some() && probe.is_none()
-            || self.captures().iter().any(|capture| capture.manifest.tables.contains_key(name) || attached(capture))
+            || self.captures().iter().any(|capture| {
+                // A complete capture lists all that were recorded; a table that a later recorder brought is not among them.
+                capture.manifest.tables.contains_key(name) || (!capture.manifest.complete && attached(capture))
+            })
     }
 
     /// All names that a query may use: the declared tables and what else was captured.
@@ -143,6 +146,10 @@ impl Tables {
                 format!("not captured, because the probe {} could not be attached ({})", probe.name, failed.join("; ")),
             )
             .hint("ebrec check on that host says what it lacks");
+        }
+        if state.is_some_and(|state| state.requested && state.hooks.iter().any(|hook| hook.mechanism.is_some())) {
+            return Error::new(name, "not captured, because the recorder of this capture did not have it yet")
+                .hint(format!("record it with a newer one: ebrec record --probes {}", probe.name));
         }
         Error::new(name, format!("not captured, because the probe {} was off", probe.name))
             .hint(format!("record it with: ebrec record --probes {}", probe.name))

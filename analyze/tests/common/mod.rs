@@ -6,7 +6,7 @@
 mod files;
 mod tasks;
 
-use ebrec_format::events::{host, process, sched, session, tcp};
+use ebrec_format::events::{PROBES, host, process, sched, session, tcp};
 use ebrec_format::kind::{Context, NoResolver};
 use ebrec_format::manifest::{FORMAT_VERSION, HookState, MANIFEST, Manifest, ProbeState};
 use ebrec_format::pack::PackWriter;
@@ -80,7 +80,17 @@ impl Builder {
     }
 
     /// Writes the finished capture.
-    pub fn write(self, path: &Path) -> PathBuf {
+    pub fn write(mut self, path: &Path) -> PathBuf {
+        // As a recorder does, it lists what was recorded without a row, too.
+        for probe in PROBES {
+            let hooks = self.manifest.probes.get(probe.name).map(|state| state.hooks.as_slice()).unwrap_or_default();
+            for table in probe.tables.iter().map(|table| table().name) {
+                let feeds = |hook: &HookState| hook.tables.is_empty() || hook.tables.iter().any(|fed| fed == table);
+                if hooks.iter().any(|hook| hook.mechanism.is_some() && feeds(hook)) {
+                    self.manifest.tables.entry(table.to_owned()).or_default();
+                }
+            }
+        }
         let mut pack = PackWriter::new(File::create(path).unwrap());
         for (name, bytes) in &self.segments {
             pack.append(name, bytes).unwrap();
