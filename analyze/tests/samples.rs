@@ -55,9 +55,9 @@ fn every_sample_is_listed_small_and_described() {
     assert!(listed.iter().all(|name| readme.contains(&format!("`{name}.ebrec`"))));
 }
 
-/// They are recorded in the VM of samples/make: a host's own would hold its users' arguments and paths.
+/// A sample of a real host would hold its users' arguments and paths. Only the VM of samples/make has this name.
 #[test]
-fn samples_hold_nothing_of_a_real_host() {
+fn samples_come_from_the_vm() {
     for (name, _) in SAMPLES {
         let hosts: Value =
             serde_json::from_str(&stdout(&[path(name).to_str().unwrap(), "sql", "SELECT host FROM capture", "--output", "json"])).unwrap();
