@@ -9,6 +9,8 @@ fn main() -> io::Result<()> {
     let mut out = list("FILES", "Name and text of each file of queries/.", &queries)?;
     out.push_str(&list("SUMMARY", "Name and text of each file of queries/summary/.", &queries.join("summary"))?);
     out.push_str(&list("TRIAGE", "Name and text of each file of queries/triage/.", &queries.join("triage"))?);
+    let metrics = list("METRICS", "Name and text of each file of queries/metrics/.", &queries.join("metrics"))?;
+    fs::write(PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("metrics.rs"), metrics)?;
     let target = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("queries.rs");
     fs::write(target, out)
 }

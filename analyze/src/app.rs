@@ -1,6 +1,7 @@
 //! From arguments to an exit code.
 
 use crate::cli::{self, Globals};
+use crate::compare;
 use crate::describe;
 use crate::engine::Engine;
 use crate::engine::cgroup;
@@ -94,6 +95,15 @@ async fn dispatch(queries: &Queries, matches: &ArgMatches) -> Result<u8> {
         run::batch(&describe::reports(queries)?, &settings)?;
         return Ok(OK);
     }
+    if let Some(command @ ("compare" | "baseline")) = name {
+        if matches.contains_id("captures") {
+            return Err(Error::text(format!("{command} takes its captures after its name")).hint("ebrec compare BASE… -- NEW…"));
+        }
+        return match command {
+            "compare" => compare::command::run(sub, &globals, &settings, queries).await,
+            _ => compare::command::run_baseline(sub, &globals, &settings, queries).await,
+        };
+    }
     let paths: Vec<PathBuf> = matches.get_many::<PathBuf>("captures").unwrap_or_default().cloned().collect();
     let engine = open(&paths, &globals, queries).await?;
     let (outcome, is_report) = match name {
@@ -170,7 +180,8 @@ fn nothing(engine: &Engine, report: &str, settings: &Settings) {
     settings.note(&format!("ebrec-analyze: {report}: nothing found{why}"));
 }
 
-async fn open(paths: &[PathBuf], globals: &Globals, queries: &Queries) -> Result<Engine> {
+/// Opens captures as the options say.
+pub async fn open(paths: &[PathBuf], globals: &Globals, queries: &Queries) -> Result<Engine> {
     if paths.is_empty() {
         return Err(Error::text("which capture?").hint("ebrec analyze FILE [COMMAND]; ebrec analyze help lists the commands"));
     }
@@ -196,7 +207,9 @@ fn misspelled(error: Error, paths: &[PathBuf], queries: &Queries) -> Error {
         _ => None,
     };
     let Some(word) = word else { return error };
-    let commands = ["sql", "tables", "describe", "reports", "replay", "help"].into_iter().chain(queries.iter().map(|query| query.name));
+    let commands = ["sql", "tables", "describe", "reports", "replay", "compare", "baseline", "help"]
+        .into_iter()
+        .chain(queries.iter().map(|query| query.name));
     let error = Error::text(format!("there is no command {word}"));
     match closest(word, commands) {
         Some(other) => error.hint(format!("did you mean {other}?")),

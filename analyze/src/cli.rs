@@ -1,5 +1,6 @@
 //! The command line: global options, fixed commands, and a command per report.
 
+use crate::compare::command as compare;
 use crate::engine::DEFAULT_MEMORY;
 use crate::output::Format;
 use crate::query::{Queries, params};
@@ -81,11 +82,23 @@ pub fn command(queries: &Queries) -> Command {
         )
         .subcommand(Command::new("reports").about("Lists the reports by group"));
     command = command.subcommand(replay::command(queries));
+    command = command.subcommand(compare::command()).subcommand(compare::baseline_command());
     for query in queries.iter() {
         command = command.subcommand(params::command(query));
     }
     // The capture stands between the program and the command, which clap's own usage line leaves out.
     command.mut_subcommands(|sub| {
+        // These go before the captures, and the front command knows them.
+        let front = program.split_whitespace().next().unwrap_or(program);
+        match sub.get_name() {
+            "compare" => {
+                return sub.override_usage(format!("{front} compare [OPTIONS] BASE… -- NEW…\n       {front} compare [OPTIONS] A B"));
+            }
+            "baseline" => {
+                return sub.override_usage(format!("{front} baseline create|add FILE CAPTURE…\n       {front} baseline show FILE"));
+            }
+            _ => {}
+        }
         let file = if sub.get_name() == "reports" { "" } else { " FILE" };
         let positionals = sub.get_positionals().map(|arg| format!(" [{}]", arg.get_id().as_str().to_uppercase())).collect();
         let arguments = if sub.get_name() == "replay" { " REPORT".to_owned() } else { positionals };

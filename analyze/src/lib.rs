@@ -7,11 +7,13 @@
 //! * [`query`] makes reports of the files in queries/, [`run`] runs them, [`mod@summary`] is the answer without a question,
 //!   [`triage`] what stands out.
 //! * [`shell`] is SQL with history and completion, [`replay`] redraws a report as the live tool did.
+//! * [`compare`] tells whether captures are worse than others.
 //! * [`notes`] says what makes an answer incomplete.
 //! * [`output`] writes results: as the live tools print them, as tables, for programs.
 
 pub mod app;
 pub mod cli;
+pub mod compare;
 pub mod describe;
 pub mod engine;
 pub mod errno;

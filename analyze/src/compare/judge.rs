@@ -1,0 +1,451 @@
+//! From two sides of measurements to rows: what changed, by how much, how surely.
+
+use super::measure::{Blocks, Group, Measured, Measurement, State};
+use super::metric::{Function, Metric, Polarity, Source, fnv};
+use super::stats::{self, Estimate, Run, Side, Statistic, Test};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How a comparison decides.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rules {
+    /// False alarms, as a share of comparisons in which nothing changed.
+    pub alpha: f64,
+    /// The smallest change that matters, as a share: 0.1.
+    pub least: f64,
+    /// Start of the random numbers.
+    pub seed: u64,
+    /// Threads to use; they make no difference but in time.
+    pub threads: usize,
+}
+
+/// What is to be thought of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It changed for the worse.
+    Worse,
+    /// It changed, and which direction is better depends.
+    Changed,
+    /// It changed for the better.
+    Better,
+    /// Too few events to say anything.
+    TooFew,
+    /// It may have changed by more than what matters, or not.
+    Unclear,
+    /// If it changed, then by less than what matters.
+    Same,
+}
+
+impl Verdict {
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Worse => "worse",
+            Verdict::Changed => "changed",
+            Verdict::Better => "better",
+            Verdict::TooFew => "too few",
+            Verdict::Unclear => "unclear",
+            Verdict::Same => "same",
+        }
+    }
+
+    /// Whether it says that something changed.
+    pub fn is_change(self) -> bool {
+        matches!(self, Verdict::Worse | Verdict::Changed | Verdict::Better)
+    }
+}
+
+/// A statistic of a group, compared.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Position of the metric in [`Comparison::metrics`].
+    pub metric: usize,
+    /// The group; empty: all rows together.
+    pub group: Group,
+    /// `rate`, `share`, `ratio`, `p50`, …, `shape`.
+    pub statistic: &'static str,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Values of both sides.
+    pub values: [Option<f64>; 2],
+    /// The change as a ratio of new to base: the estimate, and the interval that holds it with the confidence asked for. Of a share, of its odds; of
+    /// `shape`, none.
+    pub change: Option<[f64; 3]>,
+    /// How likely so large a change is if nothing changed.
+    pub p: Option<f64>,
+    /// The same, adjusted for the number of tests.
+    pub adjusted: Option<f64>,
+    /// The smallest ratio that would have been called a change.
+    pub detectable: Option<f64>,
+    /// Events of both sides.
+    pub events: [u64; 2],
+}
+
+impl Row {
+    /// How sure and how large: the logarithm of the ratio at the interval's end that is nearer to no change; for a shape, the distance.
+    pub fn weight(&self) -> f64 {
+        match self.change {
+            Some([estimate, low, _]) if estimate >= 1.0 => low.max(f64::MIN_POSITIVE).ln().min(estimate.ln()),
+            Some([estimate, _, high]) => -high.ln().max(estimate.ln()),
+            None => 0.0,
+        }
+    }
+}
+
+/// A metric that could not be compared.
+#[derive(Debug, Clone, Serialize)]
+pub struct Missing {
+    /// The metrics.
+    pub metrics: Vec<String>,
+    /// Why.
+    pub why: String,
+}
+
+/// All of it.
+#[derive(Debug, Clone, Default)]
+pub struct Comparison {
+    /// The metrics that were compared, with their source's position.
+    pub metrics: Vec<(usize, Metric)>,
+    /// What became of them: first what matters most.
+    pub rows: Vec<Row>,
+    /// What could not be compared.
+    pub missing: Vec<Missing>,
+    /// Tests that were made.
+    pub tests: usize,
+    /// How much noisier the runs are than assumed, `None` if that isn't known.
+    pub noise: Option<f64>,
+    /// What was left out of the comparison, or shapes it.
+    pub notes: Vec<String>,
+}
+
+/// Values that quantiles are looked at, and how they are named.
+pub const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
+/// The name of the test of a whole distribution.
+pub const SHAPE: &str = "shape";
+/// So many values must lie beyond a quantile, and so many events must a group have.
+const BEYOND: f64 = 10.0;
+/// In so many blocks must there be values of a distribution.
+const BUSY: usize = 5;
+/// A change of the shape of less than this share of the events doesn't matter.
+const LEAST_SHAPE: f64 = 0.1;
+
+/// A statistic on its way to being a row.
+struct Draft {
+    row: Row,
+    statistic: Option<Statistic>,
+    estimates: Option<[Estimate; 2]>,
+    lost: [f64; 2],
+}
+
+/// A group of a metric, with its blocks in each run of both sides.
+struct Task<'a> {
+    metric: usize,
+    group: &'a Group,
+    sides: [Vec<Run<'a>>; 2],
+    lost: [f64; 2],
+}
+
+/// Compares the measurements of two sides.
+pub fn compare(sources: &[Source], sides: [&[Measurement]; 2], rules: Rules) -> Comparison {
+    let mut comparison = Comparison::default();
+    let mut tasks = Vec::new();
+    for (nth, source) in sources.iter().enumerate() {
+        match states(source, sides) {
+            Err(why) => {
+                comparison.missing.push(Missing { metrics: source.metrics.iter().map(|metric| metric.name.clone()).collect(), why })
+            }
+            Ok(states) => {
+                let lost = states.each_ref().map(|side| side.iter().map(|(lost, ..)| *lost).fold(0.0, f64::max));
+                if lost.iter().any(|lost| *lost >= 0.001) {
+                    comparison.notes.push(format!(
+                        "{}: {:.1} % of the events were lost in the base, {:.1} % in the new captures; the intervals are wider by that",
+                        source.name,
+                        lost[0] * 100.0,
+                        lost[1] * 100.0
+                    ));
+                }
+                for metric in &source.metrics {
+                    let at = comparison.metrics.len();
+                    comparison.metrics.push((nth, metric.clone()));
+                    group_tasks(&mut tasks, &mut comparison.notes, at, metric, &states, lost);
+                }
+            }
+        }
+    }
+    let metrics = &comparison.metrics;
+    let mut drafts = in_threads(&tasks, rules.threads, |task| drafts(task, &metrics[task.metric].1, rules));
+    comparison.noise = observed_noise(&drafts);
+    let scale = comparison.noise.unwrap_or(1.0);
+    let level = |draft: &Draft, rules: Rules| -> Option<Test> {
+        let (statistic, [base, new]) = (draft.statistic?, draft.estimates.as_ref()?);
+        Some(stats::test(base, new, noise(statistic, base, new, scale), draft.lost)).filter(|_| rules.alpha > 0.0)
+    };
+    let tests: Vec<Option<Test>> = drafts.iter().map(|draft| level(draft, rules)).collect();
+    // Shapes need the noise between runs, which only now is known.
+    let shapes = in_threads(&tasks, rules.threads, |task| vec![shape(task, &metrics[task.metric].1, rules, scale)]);
+    let p: Vec<f64> = tests.iter().flatten().map(|test| test.p).chain(shapes.iter().flatten().filter_map(|row| row.p)).collect();
+    comparison.tests = p.len();
+    let mut adjusted = stats::adjusted(&p).into_iter();
+    // What the first of so many tests needs is what any other needs at most.
+    let strictest = rules.alpha / p.len().max(1) as f64;
+    for (draft, test) in drafts.iter_mut().zip(tests) {
+        if let Some(test) = test {
+            let metric = &metrics[draft.row.metric].1;
+            decide(&mut draft.row, test, adjusted.next(), strictest, metric, rules);
+        }
+    }
+    comparison.rows = drafts.into_iter().map(|draft| draft.row).collect();
+    for mut row in shapes.into_iter().flatten() {
+        row.adjusted = adjusted.next();
+        let differs = row.values[1].is_some_and(|distance| distance >= LEAST_SHAPE);
+        let surely = row.adjusted.is_some_and(|p| p < rules.alpha);
+        row.verdict = if differs && surely { Verdict::Changed } else { Verdict::Same };
+        comparison.rows.push(row);
+    }
+    let order = |row: &Row| (row.verdict, std::cmp::Reverse(Total(row.weight())), row.metric, row.group.clone(), row.statistic);
+    comparison.rows.sort_by_cached_key(order);
+    comparison
+}
+
+/// Numbers in their total order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Total(f64);
+impl Eq for Total {}
+impl PartialOrd for Total {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Total {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// A run's share of lost events, its seconds, and its metrics.
+type Captured<'a> = (f64, f64, &'a BTreeMap<String, Measured>);
+
+/// What a source measured in each run of both sides, or why it can't be compared.
+fn states<'a>(source: &Source, sides: [&'a [Measurement]; 2]) -> Result<[Vec<Captured<'a>>; 2], String> {
+    let mut found = [Vec::new(), Vec::new()];
+    for (found, side) in found.iter_mut().zip(sides) {
+        for run in side {
+            match run.sources.get(&source.name) {
+                Some(State::Measured { fingerprint, lost, metrics }) if *fingerprint == source.fingerprint => {
+                    found.push((*lost, run.window_ns as f64 / 1e9, metrics));
+                }
+                Some(State::Measured { .. }) => {
+                    return Err(format!("{}: the baseline was made with another definition of it; make the baseline anew", run.name));
+                }
+                Some(State::Missing(why)) => return Err(format!("{}: {why}", run.name)),
+                None => return Err(format!("{}: the baseline was made without it; make the baseline anew", run.name)),
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn group_tasks<'a>(
+    tasks: &mut Vec<Task<'a>>,
+    notes: &mut Vec<String>,
+    metric: usize,
+    declared: &Metric,
+    states: &[Vec<Captured<'a>>; 2],
+    lost: [f64; 2],
+) {
+    let runs = || states.iter().flatten().filter_map(|(_, _, metrics)| metrics.get(&declared.name));
+    let groups: BTreeSet<&Group> = runs().flat_map(|measured| measured.groups.iter().map(|(group, _)| group)).collect();
+    let cut: BTreeSet<&Vec<String>> = runs().flat_map(|measured| &measured.cut).collect();
+    for columns in &cut {
+        notes.push(format!("{}: only the largest groups by {} are compared", declared.name, columns.join(", ")));
+    }
+    let maps: Vec<Vec<BTreeMap<&Group, &Blocks>>> = states
+        .iter()
+        .map(|side| {
+            let of = |metrics: &'a BTreeMap<String, Measured>| {
+                metrics.get(&declared.name).into_iter().flat_map(|measured| measured.groups.iter().map(|(group, blocks)| (group, blocks)))
+            };
+            side.iter().map(|(_, _, metrics)| of(metrics).collect()).collect()
+        })
+        .collect();
+    static NOTHING: [super::measure::Cell; super::measure::BLOCKS] = [const { super::measure::Cell::NOTHING }; super::measure::BLOCKS];
+    for group in groups {
+        let by: Vec<String> = group.iter().map(|(column, _)| column.clone()).collect();
+        let everywhere = maps.iter().flatten().all(|groups| groups.contains_key(group));
+        // Where groups were left out, a missing one is not known to be empty.
+        if cut.contains(&by) && !everywhere {
+            continue;
+        }
+        let side = |nth: usize| -> Vec<Run<'a>> {
+            let runs = states[nth].iter().zip(&maps[nth]);
+            runs.map(|((_, seconds, _), groups)| Run { blocks: groups.get(group).map_or(&NOTHING[..], |blocks| blocks), seconds: *seconds })
+                .collect()
+        };
+        let sides = [side(0), side(1)];
+        let events = |runs: &[Run<'_>]| runs.iter().flat_map(|run| run.blocks).map(|cell| cell.n).sum::<u64>();
+        // A group of a few events is noise in the list; the metric as a whole is always told.
+        if group.is_empty() || sides.iter().any(|runs| events(runs) as f64 >= BEYOND) {
+            tasks.push(Task { metric, group, sides, lost });
+        }
+    }
+}
+
+/// `work` on each of the tasks, in order.
+fn in_threads<'a, T: Send>(tasks: &[Task<'a>], threads: usize, work: impl Fn(&Task<'a>) -> Vec<T> + Sync) -> Vec<T> {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let done = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let nth = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let Some(task) = tasks.get(nth) else { break };
+                    let result = work(task);
+                    done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((nth, result));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    done.sort_by_key(|(nth, _)| *nth);
+    done.into_iter().flat_map(|(_, result)| result).collect()
+}
+
+/// A start of the random numbers of a group that depends on nothing but what it is.
+fn seed(task: &Task<'_>, metric: &Metric, rules: Rules, side: usize) -> u64 {
+    fnv(&format!("{} {:?} {side}", metric.name, task.group)) ^ rules.seed
+}
+
+fn statistics(function: &Function) -> Vec<(&'static str, Statistic)> {
+    match function {
+        Function::Quantiles(_) => QUANTILES.iter().map(|(name, p)| (*name, Statistic::Quantile(*p))).collect(),
+        Function::Rate(column) => vec![("rate", Statistic::Rate { rows: column.is_none() })],
+        Function::Share(_, whole) => vec![("share", Statistic::Share { rows: whole.is_none() })],
+        Function::Ratio(..) => vec![("ratio", Statistic::Ratio)],
+    }
+}
+
+/// What is added to values before their logarithm is taken: changes of less than this are none. Waits of less than a microsecond, by the unit.
+fn floor(metric: &Metric) -> f64 {
+    if metric.unit == "ns" { 1000.0 } else { 1.0 }
+}
+
+fn of_task<'a>(task: &Task<'a>, metric: &Metric, rules: Rules) -> [Side<'a>; 2] {
+    let buckets = stats::buckets([&task.sides[0], &task.sides[1]]);
+    let cells = || task.sides.iter().flatten().flat_map(|run| run.blocks);
+    let (n, sum) = cells().fold((0.0, 0.0), |(n, sum), cell| (n + cell.n as f64, sum + (cell.sum.max(cell.of)) as f64));
+    let mean = if n > 0.0 { sum / n } else { 1.0 };
+    [0, 1].map(|side| Side::new(task.sides[side].clone(), &buckets, mean, seed(task, metric, rules, side)))
+}
+
+fn busy(runs: &[Run<'_>]) -> usize {
+    runs.iter().flat_map(|run| run.blocks).filter(|cell| cell.n > 0).count()
+}
+
+fn drafts(task: &Task<'_>, metric: &Metric, rules: Rules) -> Vec<Draft> {
+    let sides = of_task(task, metric, rules);
+    let events = sides.each_ref().map(Side::events);
+    let mut drafts = Vec::new();
+    for (name, statistic) in statistics(&metric.function) {
+        let enough = match statistic {
+            // Of what never happens on one side, the other's number says enough.
+            Statistic::Rate { .. } => events.iter().any(|n| *n as f64 >= BEYOND),
+            Statistic::Share { .. } | Statistic::Ratio => events.iter().all(|n| *n as f64 >= BEYOND),
+            Statistic::Quantile(p) => {
+                events.iter().all(|n| *n as f64 * (1.0 - p) >= BEYOND) && task.sides.iter().all(|runs| busy(runs) >= BUSY)
+            }
+        };
+        let estimates = sides.each_ref().map(|side| side.estimate(statistic, floor(metric)));
+        let row = Row {
+            metric: task.metric,
+            group: task.group.clone(),
+            statistic: name,
+            verdict: Verdict::TooFew,
+            values: estimates.each_ref().map(|estimate| estimate.value),
+            change: None,
+            p: None,
+            adjusted: None,
+            detectable: None,
+            events,
+        };
+        drafts.push(Draft { row, statistic: enough.then_some(statistic), estimates: enough.then_some(estimates), lost: task.lost });
+    }
+    drafts
+}
+
+/// How much the runs differ, as a multiple of what is assumed: over all statistics whose runs are exact enough to tell.
+fn observed_noise(drafts: &[Draft]) -> Option<f64> {
+    let mut ratios = Vec::new();
+    let mut degrees = 0.0;
+    for draft in drafts {
+        let (Some(statistic), Some([base, new])) = (draft.statistic, &draft.estimates) else { continue };
+        let assumed = statistic.assumed_noise().powi(2);
+        let within = base.within * base.of_runs.len() as f64 + new.within * new.of_runs.len() as f64;
+        let (variance, df) = stats::between(base, new);
+        if df > 0.0 && within / 2.0 < assumed {
+            ratios.push(variance / assumed);
+            degrees = df;
+        }
+    }
+    let median = (ratios.len() >= 10).then(|| stats::median(&mut ratios)).flatten()?;
+    // The median of chi-square over its degrees of freedom (Wilson and Hilferty).
+    let typical = (1.0f64 - 2.0 / (9.0 * degrees)).powi(3);
+    Some((median / typical).sqrt().clamp(0.25, 4.0))
+}
+
+/// The standard deviation between runs of a statistic, and its degrees of freedom.
+fn noise(statistic: Statistic, base: &Estimate, new: &Estimate, scale: f64) -> (f64, f64) {
+    let assumed = statistic.assumed_noise() * scale;
+    let (variance, df) = stats::between(base, new);
+    let moderated = (stats::PRIOR_DF * assumed.powi(2) + df * variance) / (stats::PRIOR_DF + df);
+    (moderated.sqrt(), stats::PRIOR_DF + df)
+}
+
+fn shape(task: &Task<'_>, metric: &Metric, rules: Rules, scale: f64) -> Option<Row> {
+    if !matches!(metric.function, Function::Quantiles(_)) {
+        return None;
+    }
+    let sides = of_task(task, metric, rules);
+    let events = sides.each_ref().map(Side::events);
+    let enough = events.iter().all(|n| *n as f64 >= 2.0 * BEYOND) && task.sides.iter().all(|runs| busy(runs) >= BUSY);
+    let median = Statistic::Quantile(0.5);
+    let estimates = if enough { Some(sides.each_ref().map(|side| side.estimate(median, floor(metric)))) } else { None };
+    let [base, new] = estimates?;
+    let runs = 1.0 / base.of_runs.len().max(1) as f64 + 1.0 / new.of_runs.len().max(1) as f64;
+    let between = noise(median, &base, &new, scale).0 * runs.sqrt();
+    let (distance, p) = stats::distance(&sides[0], &sides[1], between, seed(task, metric, rules, 2))?;
+    Some(Row {
+        metric: task.metric,
+        group: task.group.clone(),
+        statistic: SHAPE,
+        verdict: Verdict::Same,
+        values: [Some(0.0), Some(distance)],
+        change: None,
+        p: Some(p),
+        adjusted: None,
+        detectable: None,
+        events,
+    })
+}
+
+fn decide(row: &mut Row, test: Test, adjusted: Option<f64>, strictest: f64, metric: &Metric, rules: Rules) {
+    let reach = stats::critical(rules.alpha, test.df) * test.error;
+    let least = rules.least.ln_1p();
+    row.change = Some([test.change, test.change - reach, test.change + reach].map(f64::exp));
+    row.p = Some(test.p);
+    row.adjusted = adjusted;
+    row.detectable = Some((stats::critical(strictest, test.df) * test.error).max(least).exp()).filter(|ratio| ratio.is_finite());
+    let surely = adjusted.is_some_and(|p| p < rules.alpha);
+    row.verdict = if surely && test.change.abs() >= least {
+        match (metric.polarity, test.change > 0.0) {
+            (Polarity::Neutral, _) => Verdict::Changed,
+            (Polarity::Lower, true) | (Polarity::Higher, false) => Verdict::Worse,
+            (Polarity::Lower, false) | (Polarity::Higher, true) => Verdict::Better,
+        }
+    } else if (test.change.abs() + reach) <= least {
+        Verdict::Same
+    } else {
+        Verdict::Unclear
+    };
+}

@@ -1,0 +1,21 @@
+//! `ebrec compare`: is it worse than before?
+//!
+//! * [`metric`] reads the declarations of queries/metrics/, [`measure`] makes a small, additive measurement of a capture (with [`sketch`] for
+//!   distributions), [`baseline`] keeps measurements in a file.
+//! * [`stats`] is the statistics, [`judge`] applies it to two sides of measurements, [`policy`] decides what fails.
+//! * [`output`] and [`explain`] tell it, [`flame`] draws the difference of two profiles.
+//!
+//! Captures are measured one after the other, so that memory doesn't grow with their number.
+
+pub mod baseline;
+pub mod command;
+pub mod explain;
+pub mod flame;
+pub mod judge;
+pub mod measure;
+pub mod metric;
+pub mod output;
+pub mod policy;
+pub mod reference;
+pub mod sketch;
+pub mod stats;
