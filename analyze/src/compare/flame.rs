@@ -50,5 +50,5 @@ pub fn draw(base: &Folded, new: &Folded, to: impl Write) -> Result<()> {
     options.title = "CPU time: red is more than in the base, blue is less".to_owned();
     options.count_name = "samples".to_owned();
     options.deterministic = true;
-    inferno::flamegraph::from_lines(&mut options, lines.into_iter(), to).map_err(|error| failed(&error))
+    inferno::flamegraph::from_lines(&mut options, lines, to).map_err(|error| failed(&error))
 }

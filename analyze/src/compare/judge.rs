@@ -153,7 +153,8 @@ pub fn compare(sources: &[Source], sides: [&[Measurement]; 2], rules: Rules) -> 
     for (nth, source) in sources.iter().enumerate() {
         match states(source, sides) {
             Err(why) => {
-                comparison.missing.push(Missing { metrics: source.metrics.iter().map(|metric| metric.name.clone()).collect(), why })
+                let metrics = source.metrics.iter().map(|metric| metric.name.clone()).collect();
+                comparison.missing.push(Missing { metrics, why });
             }
             Ok(states) => {
                 let lost = states.each_ref().map(|side| side.iter().map(|(lost, ..)| *lost).fold(0.0, f64::max));

@@ -406,6 +406,42 @@ fn group_name(text: &str) -> std::borrow::Cow<'_, str> {
     }
 }
 
+/// The groups that occur in a batch, and which of them each row is of.
+fn slots(way: &[usize], keys: &[Vec<u32>], rows: usize) -> (Vec<Vec<u32>>, Vec<u32>) {
+    let mut order: Vec<Vec<u32>> = Vec::new();
+    let mut of_row = Vec::with_capacity(rows);
+    if let [column] = way {
+        let mut known = HashMap::new();
+        let mut last = None;
+        for number in &keys[*column] {
+            let slot = match last {
+                Some((seen, slot)) if seen == *number => slot,
+                _ => *known.entry(*number).or_insert_with(|| {
+                    order.push(vec![*number]);
+                    order.len() as u32 - 1
+                }),
+            };
+            last = Some((*number, slot));
+            of_row.push(slot);
+        }
+        return (order, of_row);
+    }
+    let mut known: HashMap<Vec<u32>, u32> = HashMap::new();
+    let mut key = Vec::with_capacity(way.len());
+    let mut columns: Vec<_> = way.iter().map(|column| keys[*column].iter()).collect();
+    for _ in 0..rows {
+        key.clear();
+        key.extend(columns.iter_mut().filter_map(|numbers| numbers.next().copied()));
+        let slot = known.get(&key).copied().unwrap_or_else(|| {
+            order.push(key.clone());
+            known.insert(key.clone(), order.len() as u32 - 1);
+            order.len() as u32 - 1
+        });
+        of_row.push(slot);
+    }
+    (order, of_row)
+}
+
 struct Counts {
     rows: u64,
     texts: Vec<Texts>,
@@ -447,7 +483,7 @@ impl Counts {
             keys.push(texts.numbers(cast(batch.column(*column), &DataType::Utf8View)?.as_string_view()));
         }
         let values = plan.values.iter().map(|column| cast(batch.column(*column), &DataType::Int64)).collect::<Result<Vec<_>, _>>()?;
-        let values: Vec<_> = values.iter().map(|column| column.as_primitive::<Int64Type>()).collect();
+        let values: Vec<_> = values.iter().map(AsArray::as_primitive::<Int64Type>).collect();
         let value = |column: usize, row: usize| values.get(column).filter(|column| column.is_valid(row)).map(|column| column.value(row));
         let blocks: Vec<usize> = ts.iter().map(|ts| ts.map_or(usize::MAX, |ts| plan.block(ts))).collect();
         let width = plan.metrics.len();
@@ -461,38 +497,15 @@ impl Counts {
             if self.too_many.contains(&nth) {
                 continue;
             }
-            // Rows of a group one after the other: looking it up costs more than counting.
-            let mut order: Vec<(Vec<u32>, u32)> = Vec::new();
-            let mut slots: HashMap<Vec<u32>, u32> = HashMap::new();
-            let mut of_row = Vec::with_capacity(blocks.len());
-            let mut key = Vec::with_capacity(way.len());
-            let mut last: Option<u32> = None;
-            for row in 0..blocks.len() {
-                key.clear();
-                key.extend(way.iter().map(|column| keys[*column][row]));
-                let slot = match last {
-                    Some(slot) if order[slot as usize].0 == key => slot,
-                    _ => match slots.get(&key) {
-                        Some(slot) => *slot,
-                        None => {
-                            let slot = order.len() as u32;
-                            slots.insert(key.clone(), slot);
-                            order.push((key.clone(), 0));
-                            slot
-                        }
-                    },
-                };
-                last = Some(slot);
-                of_row.push(slot);
-            }
+            let (order, of_row) = slots(way, &keys, blocks.len());
             let mut taken: Vec<Vec<Count>> =
-                order.iter().map(|(key, _)| groups.remove(key).unwrap_or_else(|| vec![Count::default(); BLOCKS * width])).collect();
+                order.iter().map(|key| groups.remove(key).unwrap_or_else(|| vec![Count::default(); BLOCKS * width])).collect();
             for (row, slot) in of_row.into_iter().enumerate() {
                 if blocks[row] != usize::MAX {
                     add(&mut taken[slot as usize], row);
                 }
             }
-            groups.extend(order.into_iter().map(|(key, _)| key).zip(taken));
+            groups.extend(order.into_iter().zip(taken));
         }
         self.give_up();
         if plan.by.is_empty() {

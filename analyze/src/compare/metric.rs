@@ -271,14 +271,15 @@ mod tests {
         -- metric: waits = quantiles(ns) ns lower : How long.\n-- metric: misses = share(miss) lower : How many.\nSELECT 1;\n";
 
     #[test]
-    fn a_file_is_read() {
-        let source = parse("waits", FILE).unwrap();
+    fn a_file_is_read() -> Result<()> {
+        let source = parse("waits", FILE)?;
         assert_eq!((source.help.as_str(), source.prose.as_str(), source.sql.as_str()), ("Waits", "How long.", "SELECT 1"));
         assert_eq!(source.by, [vec!["comm".to_owned()], vec!["a".to_owned(), "b".to_owned()]]);
         assert_eq!(source.metrics[0].function, Function::Quantiles("ns".to_owned()));
         assert_eq!((source.metrics[1].unit.as_str(), source.metrics[1].polarity), ("", Polarity::Lower));
-        let other = parse("waits", &FILE.replace("SELECT 1", "SELECT 2")).unwrap();
+        let other = parse("waits", &FILE.replace("SELECT 1", "SELECT 2"))?;
         assert_ne!(source.fingerprint, other.fingerprint);
+        Ok(())
     }
 
     #[test]
@@ -288,16 +289,12 @@ mod tests {
             ("ns lower", "lower"),
             ("lower : How many", "better : How many"),
             ("waits = ", "Waits! = "),
-            ("acting", "acting"),
             ("-- needs: sched_switch\n", ""),
             ("-- group: g\n", ""),
             ("SELECT 1;", ""),
         ] {
-            if from == to {
-                continue;
-            }
-            let error = parse("waits", &FILE.replace(from, to)).unwrap_err();
-            assert!(error.to_string().starts_with("waits.sql, line"), "{error}");
+            let error = parse("waits", &FILE.replace(from, to)).err().map(|error| error.to_string());
+            assert!(error.as_ref().is_some_and(|error| error.starts_with("waits.sql, line")), "{error:?}");
         }
     }
 }

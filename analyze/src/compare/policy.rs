@@ -68,7 +68,7 @@ impl std::str::FromStr for Condition {
             Some(rest) => rest.split_once('}').ok_or_else(wrong)?,
             None => ("", rest),
         };
-        let pair = |pair: &str| Some(pair.split_once('=').map(|(column, value)| (column.trim().to_owned(), value.trim().to_owned()))?);
+        let pair = |pair: &str| pair.split_once('=').map(|(column, value)| (column.trim().to_owned(), value.trim().to_owned()));
         let group = group.split(',').filter(|text| !text.trim().is_empty()).map(pair).collect::<Option<Vec<_>>>().ok_or_else(wrong)?;
         let statistic = match rest.strip_prefix('.') {
             Some(name) => Some(name.trim().to_owned()),
@@ -201,23 +201,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conditions_are_read() {
+    fn conditions_are_read() -> Result<(), String> {
         let read = |text: &str| text.parse::<Condition>();
-        let condition = read("runqlat{comm=nginx}.p99.9 > +20%").unwrap();
+        let condition = read("runqlat{comm=nginx}.p99.9 > +20%")?;
         assert_eq!(condition.metric, "runqlat");
         assert_eq!(condition.group, [("comm".to_owned(), "nginx".to_owned())]);
         assert_eq!(condition.statistic.as_deref(), Some("p99.9"));
         assert_eq!(condition.limit, Limit::Relative { above: true, by: 0.2 });
-        assert_eq!(read("tcp_tx < -10%").unwrap().limit, Limit::Relative { above: false, by: -0.1 });
-        assert_eq!(read("disk_latency.p99>5ms").unwrap().limit, Limit::Absolute { above: true, value: 5e6 });
-        assert_eq!(read("failed_opens > +2pp").unwrap().limit, Limit::Points { above: true, by: 0.02 });
-        assert_eq!(read("failed_opens > 5%").unwrap().limit, Limit::Absolute { above: true, value: 0.05 });
-        assert_eq!(read("worse").unwrap().metric, "*");
-        assert_eq!(read("runqlat worse").unwrap().metric, "runqlat");
+        assert_eq!(read("tcp_tx < -10%")?.limit, Limit::Relative { above: false, by: -0.1 });
+        assert_eq!(read("disk_latency.p99>5ms")?.limit, Limit::Absolute { above: true, value: 5e6 });
+        assert_eq!(read("failed_opens > +2pp")?.limit, Limit::Points { above: true, by: 0.02 });
+        assert_eq!(read("failed_opens > 5%")?.limit, Limit::Absolute { above: true, value: 0.05 });
+        assert_eq!(read("worse")?.metric, "*");
+        assert_eq!(read("runqlat worse")?.metric, "runqlat");
         for text in
             ["", "runqlat", "runqlat >", "runqlat > fast", "runqlat{comm > 1", "runqlat{comm} > 1", "runqlat > +5", "x > nan", "x > inf"]
         {
             assert!(read(text).is_err(), "{text}");
         }
+        Ok(())
     }
 }
