@@ -183,8 +183,16 @@ pub fn compare(sources: &[Source], sides: [&[Measurement]; 2], rules: Rules) -> 
         Some(stats::test(base, new, noise(statistic, base, new, scale), draft.lost)).filter(|_| rules.alpha > 0.0)
     };
     let tests: Vec<Option<Test>> = drafts.iter().map(|draft| level(draft, rules)).collect();
-    // Shapes need the noise between runs, which only now is known.
-    let shapes = in_threads(&tasks, rules.threads, |task| vec![shape(task, &metrics[task.metric].1, rules, scale)]);
+    // Shapes need the noise between runs, which only now is known: that of the median.
+    let median = |draft: &Draft| {
+        let (statistic, [base, new]) = (draft.statistic?, draft.estimates.as_ref()?);
+        let runs = 1.0 / base.of_runs.len().max(1) as f64 + 1.0 / new.of_runs.len().max(1) as f64;
+        (statistic == Statistic::Quantile(0.5))
+            .then(|| ((draft.row.metric, draft.row.group.clone()), noise(statistic, base, new, scale).0 * runs.sqrt()))
+    };
+    let between: BTreeMap<(usize, Group), f64> = drafts.iter().filter_map(median).collect();
+    let of_task = |task: &Task<'_>| between.get(&(task.metric, task.group.clone())).copied();
+    let shapes = in_threads(&tasks, rules.threads, |task| vec![shape(task, &metrics[task.metric].1, rules, of_task(task))]);
     let p: Vec<f64> = tests.iter().flatten().map(|test| test.p).chain(shapes.iter().flatten().filter_map(|row| row.p)).collect();
     comparison.tests = p.len();
     let mut adjusted = stats::adjusted(&p).into_iter();
@@ -347,32 +355,51 @@ fn busy(runs: &[Run<'_>]) -> usize {
 fn drafts(task: &Task<'_>, metric: &Metric, rules: Rules) -> Vec<Draft> {
     let sides = of_task(task, metric, rules);
     let events = sides.each_ref().map(Side::events);
-    let mut drafts = Vec::new();
-    for (name, statistic) in statistics(&metric.function) {
-        let enough = match statistic {
-            // Of what never happens on one side, the other's number says enough.
-            Statistic::Rate { .. } => events.iter().any(|n| *n as f64 >= BEYOND),
-            Statistic::Share { .. } | Statistic::Ratio => events.iter().all(|n| *n as f64 >= BEYOND),
-            Statistic::Quantile(p) => {
-                events.iter().all(|n| *n as f64 * (1.0 - p) >= BEYOND) && task.sides.iter().all(|runs| busy(runs) >= BUSY)
+    let enough = |statistic: Statistic| match statistic {
+        // Of what never happens on one side, the other's number says enough.
+        Statistic::Rate { .. } => events.iter().any(|n| *n as f64 >= BEYOND),
+        Statistic::Share { .. } | Statistic::Ratio => events.iter().all(|n| *n as f64 >= BEYOND),
+        Statistic::Quantile(p) => {
+            events.iter().all(|n| *n as f64 * (1.0 - p) >= BEYOND) && task.sides.iter().all(|runs| busy(runs) >= BUSY)
+        }
+    };
+    let statistics = statistics(&metric.function);
+    let quantiles: Vec<f64> = statistics
+        .iter()
+        .filter_map(|(_, statistic)| match statistic {
+            Statistic::Quantile(p) if enough(*statistic) => Some(*p),
+            _ => None,
+        })
+        .collect();
+    let mut of_quantiles = sides.each_ref().map(|side| side.quantiles(&quantiles, floor(metric)).into_iter());
+    let draft = |(name, statistic): (&'static str, Statistic)| {
+        let estimates = match statistic {
+            _ if !enough(statistic) => None,
+            Statistic::Quantile(_) => {
+                let [base, new] = &mut of_quantiles;
+                base.next().zip(new.next()).map(|(base, new)| [base, new])
             }
+            _ => Some(sides.each_ref().map(|side| side.estimate(statistic))),
         };
-        let estimates = sides.each_ref().map(|side| side.estimate(statistic, floor(metric)));
+        let values = match &estimates {
+            Some(estimates) => estimates.each_ref().map(|estimate| estimate.value),
+            None => sides.each_ref().map(|side| side.value(statistic)),
+        };
         let row = Row {
             metric: task.metric,
             group: task.group.clone(),
             statistic: name,
             verdict: Verdict::TooFew,
-            values: estimates.each_ref().map(|estimate| estimate.value),
+            values,
             change: None,
             p: None,
             adjusted: None,
             detectable: None,
             events,
         };
-        drafts.push(Draft { row, statistic: enough.then_some(statistic), estimates: enough.then_some(estimates), lost: task.lost });
-    }
-    drafts
+        Draft { row, statistic: estimates.is_some().then_some(statistic), estimates, lost: task.lost }
+    };
+    statistics.into_iter().map(draft).collect()
 }
 
 /// How much the runs differ, as a multiple of what is assumed: over all statistics whose runs are exact enough to tell.
@@ -403,18 +430,11 @@ fn noise(statistic: Statistic, base: &Estimate, new: &Estimate, scale: f64) -> (
     (moderated.sqrt(), stats::PRIOR_DF + df)
 }
 
-fn shape(task: &Task<'_>, metric: &Metric, rules: Rules, scale: f64) -> Option<Row> {
-    if !matches!(metric.function, Function::Quantiles(_)) {
-        return None;
-    }
+/// The test of a whole distribution; `between` is the standard deviation of the sides' difference that runs make, `None` if there are too
+/// few events.
+fn shape(task: &Task<'_>, metric: &Metric, rules: Rules, between: Option<f64>) -> Option<Row> {
+    let between = between?;
     let sides = of_task(task, metric, rules);
-    let events = sides.each_ref().map(Side::events);
-    let enough = events.iter().all(|n| *n as f64 >= 2.0 * BEYOND) && task.sides.iter().all(|runs| busy(runs) >= BUSY);
-    let median = Statistic::Quantile(0.5);
-    let estimates = if enough { Some(sides.each_ref().map(|side| side.estimate(median, floor(metric)))) } else { None };
-    let [base, new] = estimates?;
-    let runs = 1.0 / base.of_runs.len().max(1) as f64 + 1.0 / new.of_runs.len().max(1) as f64;
-    let between = noise(median, &base, &new, scale).0 * runs.sqrt();
     let (distance, p) = stats::distance(&sides[0], &sides[1], between, seed(task, metric, rules, 2))?;
     Some(Row {
         metric: task.metric,
@@ -426,7 +446,7 @@ fn shape(task: &Task<'_>, metric: &Metric, rules: Rules, scale: f64) -> Option<R
         p: Some(p),
         adjusted: None,
         detectable: None,
-        events,
+        events: sides.each_ref().map(Side::events),
     })
 }
 

@@ -8,7 +8,7 @@ use super::sketch::{Building, Sketch};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::notes;
-use arrow::array::{Array, AsArray, RecordBatch, StringViewArray};
+use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch, StringViewArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::ScalarValue;
@@ -303,10 +303,12 @@ impl Plan {
         Ok(Plan { window, ts: position("ts")?, keys, by, values, metrics })
     }
 
-    fn block(&self, ts: i64) -> usize {
+    /// The block of each instant; none has [`usize::MAX`].
+    fn blocks(&self, ts: &PrimitiveArray<Int64Type>) -> Vec<usize> {
         let (from, to) = self.window;
-        let nth = (i128::from(ts) - i128::from(from)) * BLOCKS as i128 / i128::from(to - from).max(1);
-        usize::try_from(nth.max(0)).unwrap_or(0).min(BLOCKS - 1)
+        let length = (to.saturating_sub(from).max(1).unsigned_abs()).div_ceil(BLOCKS as u64);
+        let block = |ts: i64| (ts.saturating_sub(from).max(0).unsigned_abs() / length).min(BLOCKS as u64 - 1) as usize;
+        ts.iter().map(|ts| ts.map_or(usize::MAX, block)).collect()
     }
 }
 
@@ -319,32 +321,54 @@ struct Count {
     sketch: Building,
 }
 
-impl Count {
-    fn add(&mut self, kind: Kind, a: Option<i64>, b: Option<i64>) {
-        match (kind, a, b) {
-            (Kind::Rows, ..) => self.n += 1,
-            (Kind::Quantiles, Some(value), _) => {
-                self.n += 1;
-                self.sketch.add(value);
+/// Counts rows for one metric: `counts` has one for each cell, `cells` says which is each row's, `a` and `b` are its columns.
+fn count(kind: Kind, counts: &mut [Count], cells: &[usize], a: Option<&PrimitiveArray<Int64Type>>, b: Option<&PrimitiveArray<Int64Type>>) {
+    let rows = || cells.iter().enumerate().filter(|(_, cell)| **cell != usize::MAX);
+    if kind == Kind::Rows {
+        rows().for_each(|(_, cell)| counts[*cell].n += 1);
+        return;
+    }
+    let Some(a) = a else { return };
+    let valid = |of: &PrimitiveArray<Int64Type>, row: usize| of.nulls().is_none_or(|nulls| nulls.is_valid(row));
+    let values = a.values();
+    match (kind, b) {
+        (Kind::Quotient, Some(b)) => {
+            for (row, cell) in rows() {
+                let (part, whole) = (valid(a, row), valid(b, row));
+                if part || whole {
+                    let count = &mut counts[*cell];
+                    count.n += 1;
+                    count.sum = count.sum.saturating_add(if part { values[row] } else { 0 });
+                    count.of = count.of.saturating_add(if whole { b.values()[row] } else { 0 });
+                }
             }
-            (Kind::Sum, Some(value), _) => {
-                self.n += 1;
-                self.sum = self.sum.saturating_add(value);
+        }
+        (Kind::Quantiles, _) => {
+            for (row, cell) in rows().filter(|(row, _)| valid(a, *row)) {
+                let count = &mut counts[*cell];
+                count.n += 1;
+                count.sketch.add(values[row]);
             }
-            (Kind::ShareOfRows, Some(value), _) => {
-                self.n += 1;
-                self.sum += i64::from(value != 0);
-                self.of += 1;
+        }
+        (Kind::ShareOfRows, _) => {
+            for (row, cell) in rows().filter(|(row, _)| valid(a, *row)) {
+                let count = &mut counts[*cell];
+                count.n += 1;
+                count.sum += i64::from(values[row] != 0);
+                count.of += 1;
             }
-            (Kind::Quotient, a, b) if a.is_some() || b.is_some() => {
-                self.n += 1;
-                self.sum = self.sum.saturating_add(a.unwrap_or(0));
-                self.of = self.of.saturating_add(b.unwrap_or(0));
+        }
+        _ => {
+            for (row, cell) in rows().filter(|(row, _)| valid(a, *row)) {
+                let count = &mut counts[*cell];
+                count.n += 1;
+                count.sum = count.sum.saturating_add(values[row]);
             }
-            _ => {}
         }
     }
+}
 
+impl Count {
     fn merge(&mut self, other: &Count) {
         self.n += other.n;
         self.sum = self.sum.saturating_add(other.sum);
@@ -374,19 +398,24 @@ impl Texts {
         number
     }
 
-    /// The numbers of a column's texts. Neighbours are often equal.
+    /// The numbers of a column's texts.
     fn numbers(&mut self, column: &StringViewArray) -> Vec<u32> {
-        let mut last: Option<(u128, u32)> = None;
-        let views = column.views();
+        const SLOTS: usize = 512;
+        // A short text is in its view; a long one's view says where it is, which is as good within a batch, where equal texts share a place.
+        let mut seen: Vec<Option<(u128, u32)>> = vec![None; SLOTS];
         let mut numbers = Vec::with_capacity(column.len());
-        for (row, view) in views.iter().enumerate() {
-            // A short text is in its view; a long one's view says where it is, which is as good within a batch.
-            let number = match last {
-                _ if column.is_null(row) => self.number(""),
-                Some((seen, number)) if seen == *view => number,
+        for (row, view) in column.views().iter().enumerate() {
+            if column.is_null(row) {
+                numbers.push(self.number(""));
+                continue;
+            }
+            let mixed = ((*view as u64) ^ (*view >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+            let slot = &mut seen[mixed as usize % SLOTS];
+            let number = match slot {
+                Some((known, number)) if known == view => *number,
                 _ => {
                     let number = self.number(&group_name(column.value(row)));
-                    last = Some((*view, number));
+                    *slot = Some((*view, number));
                     number
                 }
             };
@@ -411,18 +440,15 @@ fn slots(way: &[usize], keys: &[Vec<u32>], rows: usize) -> (Vec<Vec<u32>>, Vec<u
     let mut order: Vec<Vec<u32>> = Vec::new();
     let mut of_row = Vec::with_capacity(rows);
     if let [column] = way {
-        let mut known = HashMap::new();
-        let mut last = None;
+        let largest = keys[*column].iter().max().map_or(0, |largest| *largest as usize + 1);
+        let mut known = vec![u32::MAX; largest];
         for number in &keys[*column] {
-            let slot = match last {
-                Some((seen, slot)) if seen == *number => slot,
-                _ => *known.entry(*number).or_insert_with(|| {
-                    order.push(vec![*number]);
-                    order.len() as u32 - 1
-                }),
-            };
-            last = Some((*number, slot));
-            of_row.push(slot);
+            let slot = &mut known[*number as usize];
+            if *slot == u32::MAX {
+                *slot = order.len() as u32;
+                order.push(vec![*number]);
+            }
+            of_row.push(*slot);
         }
         return (order, of_row);
     }
@@ -445,8 +471,8 @@ fn slots(way: &[usize], keys: &[Vec<u32>], rows: usize) -> (Vec<Vec<u32>>, Vec<u
 struct Counts {
     rows: u64,
     texts: Vec<Texts>,
-    /// All rows together, if no way to group adds up to them.
-    all: Vec<Count>,
+    /// All rows together, if no way to group adds up to them: metric by metric.
+    all: Vec<Vec<Count>>,
     by: Vec<Groups>,
     /// The ways that have more than [`MOST_VALUES`] groups.
     too_many: BTreeSet<usize>,
@@ -457,7 +483,7 @@ impl Counts {
         Counts {
             rows: 0,
             texts: plan.keys.iter().map(|_| Texts::default()).collect(),
-            all: vec![Count::default(); if plan.by.is_empty() { BLOCKS * plan.metrics.len() } else { 0 }],
+            all: if plan.by.is_empty() { vec![vec![Count::default(); BLOCKS]; plan.metrics.len()] } else { Vec::new() },
             by: plan.by.iter().map(|_| Groups::new()).collect(),
             too_many: BTreeSet::new(),
         }
@@ -484,13 +510,11 @@ impl Counts {
         }
         let values = plan.values.iter().map(|column| cast(batch.column(*column), &DataType::Int64)).collect::<Result<Vec<_>, _>>()?;
         let values: Vec<_> = values.iter().map(AsArray::as_primitive::<Int64Type>).collect();
-        let value = |column: usize, row: usize| values.get(column).filter(|column| column.is_valid(row)).map(|column| column.value(row));
-        let blocks: Vec<usize> = ts.iter().map(|ts| ts.map_or(usize::MAX, |ts| plan.block(ts))).collect();
-        let width = plan.metrics.len();
+        let blocks = plan.blocks(ts);
         self.rows += blocks.len() as u64;
-        let add = |counts: &mut [Count], row: usize| {
-            for (count, (kind, a, b)) in counts[blocks[row] * width..].iter_mut().zip(&plan.metrics) {
-                count.add(*kind, value(*a, row), value(*b, row));
+        let add = |groups: &mut [Vec<Count>], cells: &[usize]| {
+            for (counts, (kind, a, b)) in groups.iter_mut().zip(&plan.metrics) {
+                count(*kind, counts, cells, values.get(*a).copied(), values.get(*b).copied());
             }
         };
         for (nth, (groups, way)) in self.by.iter_mut().zip(&plan.by).enumerate() {
@@ -498,27 +522,34 @@ impl Counts {
                 continue;
             }
             let (order, of_row) = slots(way, &keys, blocks.len());
-            let mut taken: Vec<Vec<Count>> =
-                order.iter().map(|key| groups.remove(key).unwrap_or_else(|| vec![Count::default(); BLOCKS * width])).collect();
-            for (row, slot) in of_row.into_iter().enumerate() {
-                if blocks[row] != usize::MAX {
-                    add(&mut taken[slot as usize], row);
+            let width = plan.metrics.len();
+            let cells: Vec<usize> = blocks
+                .iter()
+                .zip(of_row)
+                .map(|(block, slot)| if *block == usize::MAX { usize::MAX } else { slot as usize * BLOCKS + block })
+                .collect();
+            // The batch's counts, metric by metric; then they are added to those of the groups.
+            let mut counted = vec![vec![Count::default(); order.len() * BLOCKS]; width];
+            add(&mut counted, &cells);
+            for (slot, key) in order.into_iter().enumerate() {
+                let known = groups.entry(key).or_insert_with(|| vec![Count::default(); BLOCKS * width]);
+                for (nth, counted) in counted.iter().enumerate() {
+                    for (block, count) in counted[slot * BLOCKS..(slot + 1) * BLOCKS].iter().enumerate().filter(|(_, count)| count.n > 0) {
+                        known[block * width + nth].merge(count);
+                    }
                 }
             }
-            groups.extend(order.into_iter().zip(taken));
         }
         self.give_up();
         if plan.by.is_empty() {
-            for row in (0..blocks.len()).filter(|row| blocks[*row] != usize::MAX) {
-                add(&mut self.all, row);
-            }
+            add(&mut self.all, &blocks);
         }
         Ok(())
     }
 
     fn merge(&mut self, plan: &Plan, other: Counts) {
         self.rows += other.rows;
-        for (mine, theirs) in self.all.iter_mut().zip(&other.all) {
+        for (mine, theirs) in self.all.iter_mut().flatten().zip(other.all.iter().flatten()) {
             mine.merge(theirs);
         }
         let numbers: Vec<Vec<u32>> = self
@@ -545,7 +576,7 @@ impl Counts {
     fn finish(&self, plan: &Plan, source: &Source) -> BTreeMap<String, Measured> {
         let width = plan.metrics.len();
         let all = match self.by.first() {
-            None => self.all.clone(),
+            None => (0..BLOCKS).flat_map(|block| self.all.iter().map(move |counts| counts[block].clone())).collect(),
             Some(groups) => {
                 let mut all = vec![Count::default(); BLOCKS * width];
                 for counts in groups.values() {

@@ -145,21 +145,24 @@ impl Distribution {
         }
     }
 
-    /// The value below which the share `p` of the counts is, interpolated within its bucket.
-    fn quantile(&self, counts: &[f64], p: f64) -> Option<f64> {
+    /// The values below which the shares `p` (in order) of the counts are, interpolated within their buckets; nothing of nothing.
+    fn quantiles(&self, counts: &[f64], p: &[f64], into: &mut Vec<f64>) {
+        into.clear();
         let total: f64 = counts.iter().sum();
-        let wanted = total * p;
         let mut below = 0.0;
         for (bucket, count) in self.buckets.iter().zip(counts).filter(|(_, count)| **count > 0.0) {
-            if below + count >= wanted {
+            while let Some(wanted) = p.get(into.len()).map(|p| total * p).filter(|wanted| below + count >= *wanted) {
                 let (low, high) = (sketch::low(*bucket), sketch::low(bucket + 1));
                 // Below 64 a bucket is one value.
                 let width = if high - low <= 1.0 { 0.0 } else { high - low };
-                return Some(low + width * ((wanted - below) / count).clamp(0.0, 1.0));
+                into.push(low + width * ((wanted - below) / count).clamp(0.0, 1.0));
             }
             below += count;
         }
-        None
+        if let Some(last) = into.last().copied() {
+            // Rounding may leave the last ones a hair beyond all counts.
+            into.resize(p.len(), last);
+        }
     }
 }
 
@@ -264,24 +267,12 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// The estimate of a statistic.
-    pub fn estimate(&self, statistic: Statistic, floor: f64) -> Estimate {
-        let log = |value: Option<f64>| (value.unwrap_or(0.0) + floor).ln();
-        let mut counts = Vec::new();
-        let mut quantile = |times: &dyn Fn(usize) -> f64, p: f64| {
-            self.distribution.counts(times, &mut counts);
-            self.distribution.quantile(&counts, p)
-        };
-        let mut replicates = Vec::with_capacity(RESAMPLES);
-        let (value, middle) = if let Statistic::Quantile(p) = statistic {
-            for times in &self.resamples {
-                // A resample without an event tells nothing.
-                replicates.extend(quantile(&|nth| f64::from(times[nth]), p).map(|value| (value + floor).ln()));
-            }
-            let value = quantile(&|_| 1.0, p);
-            (value, log(value))
-        } else {
-            for times in &self.resamples {
+    /// The estimate of a statistic that is made of sums.
+    pub fn estimate(&self, statistic: Statistic) -> Estimate {
+        let replicates: Vec<f64> = self
+            .resamples
+            .iter()
+            .map(|times| {
                 let cells = self.cells().zip(times).filter(|(_, times)| **times > 0);
                 let all = cells.fold(Sums { seconds: self.seconds(), ..Sums::default() }, |all, ((cell, _), times)| {
                     let times = f64::from(*times);
@@ -292,23 +283,55 @@ impl<'a> Side<'a> {
                         ..all
                     }
                 });
-                replicates.push(self.of_sums(statistic, all).1);
-            }
-            self.of_sums(statistic, sums(self.cells()))
+                self.of_sums(statistic, all).1
+            })
+            .collect();
+        let (value, log) = self.of_sums(statistic, sums(self.cells()));
+        let of_run = |run: &Run<'_>| {
+            let seconds = run.seconds / BLOCKS as f64;
+            self.of_sums(statistic, sums(run.blocks.iter().map(|cell| (cell, seconds)))).1
         };
-        let of_runs = self.runs.iter().enumerate().map(|(nth, run)| match statistic {
-            Statistic::Quantile(p) => {
-                let mine = nth * BLOCKS..(nth + 1) * BLOCKS;
-                log(quantile(&|block| if mine.contains(&block) { 1.0 } else { 0.0 }, p))
-            }
-            _ => {
-                let seconds = run.seconds / BLOCKS as f64;
-                self.of_sums(statistic, sums(run.blocks.iter().map(|cell| (cell, seconds)))).1
-            }
-        });
+        self.estimated(statistic, value, log, &replicates, self.runs.iter().map(of_run).collect())
+    }
+
+    /// The estimates of the quantiles `p`, which are in order. `floor` is added to values before their logarithm is taken.
+    pub fn quantiles(&self, p: &[f64], floor: f64) -> Vec<Estimate> {
+        let (mut counts, mut found) = (Vec::new(), Vec::new());
+        let mut quantiles = |times: &dyn Fn(usize) -> f64| {
+            self.distribution.counts(times, &mut counts);
+            self.distribution.quantiles(&counts, p, &mut found);
+            found.clone()
+        };
+        let values = quantiles(&|_| 1.0);
+        // A resample without an event tells nothing.
+        let replicates: Vec<Vec<f64>> =
+            self.resamples.iter().map(|times| quantiles(&|nth| f64::from(times[nth]))).filter(|found| !found.is_empty()).collect();
+        let runs: Vec<Vec<f64>> = (0..self.runs.len())
+            .map(|run| quantiles(&|block| if (run * BLOCKS..(run + 1) * BLOCKS).contains(&block) { 1.0 } else { 0.0 }))
+            .collect();
+        let log = |value: f64| (value + floor).ln();
+        let estimate = |(nth, p): (usize, &f64)| {
+            let replicates: Vec<f64> = replicates.iter().map(|found| log(found[nth])).collect();
+            let of_runs = runs.iter().map(|found| log(found.get(nth).copied().unwrap_or(0.0))).collect();
+            let value = values.get(nth).copied();
+            self.estimated(Statistic::Quantile(*p), value, log(value.unwrap_or(0.0)), &replicates, of_runs)
+        };
+        p.iter().enumerate().map(estimate).collect()
+    }
+
+    fn estimated(&self, statistic: Statistic, value: Option<f64>, log: f64, replicates: &[f64], of_runs: Vec<f64>) -> Estimate {
         let widen = BLOCKS as f64 / (BLOCKS as f64 - 1.0);
-        let within = (variance(&replicates) * widen).max(self.least_variance(statistic));
-        Estimate { value, log: middle, within, df: (self.busy().saturating_sub(self.runs.len())).max(1) as f64, of_runs: of_runs.collect() }
+        let within = (variance(replicates) * widen).max(self.least_variance(statistic));
+        Estimate { value, log, within, df: (self.busy().saturating_sub(self.runs.len())).max(1) as f64, of_runs }
+    }
+
+    /// The value of a quantile or a quotient, without how sure it is.
+    pub fn value(&self, statistic: Statistic) -> Option<f64> {
+        let Statistic::Quantile(p) = statistic else { return self.of_sums(statistic, sums(self.cells())).0 };
+        let (mut counts, mut found) = (Vec::new(), Vec::new());
+        self.distribution.counts(|_| 1.0, &mut counts);
+        self.distribution.quantiles(&counts, &[p], &mut found);
+        found.first().copied()
     }
 
     /// What the variance can't be below, however alike the blocks are: events that come independently of each other are Poisson
