@@ -176,19 +176,19 @@ pub fn compare(sources: &[Source], sides: [&[Measurement]; 2], rules: Rules) -> 
     }
     let metrics = &comparison.metrics;
     let mut drafts = in_threads(&tasks, rules.threads, |task| drafts(task, &metrics[task.metric].1, rules));
-    comparison.noise = observed_noise(&drafts);
+    let estimated = drafts.iter().filter_map(|draft| Some((draft.row.metric, draft.estimates.as_ref()?, draft.statistic?.assumed_noise())));
+    comparison.noise = stats::observed_noise(estimated);
     let scale = comparison.noise.unwrap_or(1.0);
-    let level = |draft: &Draft, rules: Rules| -> Option<Test> {
-        let (statistic, [base, new]) = (draft.statistic?, draft.estimates.as_ref()?);
-        Some(stats::test(base, new, noise(statistic, base, new, scale), draft.lost)).filter(|_| rules.alpha > 0.0)
-    };
-    let tests: Vec<Option<Test>> = drafts.iter().map(|draft| level(draft, rules)).collect();
+    let tests: Vec<Option<Test>> = drafts
+        .iter()
+        .map(|draft| Some(stats::test(draft.estimates.as_ref()?, draft.statistic?.assumed_noise() * scale, draft.lost)))
+        .collect();
     // Shapes need the noise between runs, which only now is known: that of the median.
     let median = |draft: &Draft| {
-        let (statistic, [base, new]) = (draft.statistic?, draft.estimates.as_ref()?);
-        let runs = 1.0 / base.of_runs.len().max(1) as f64 + 1.0 / new.of_runs.len().max(1) as f64;
-        (statistic == Statistic::Quantile(0.5))
-            .then(|| ((draft.row.metric, draft.row.group.clone()), noise(statistic, base, new, scale).0 * runs.sqrt()))
+        let (statistic, estimates) = (draft.statistic?, draft.estimates.as_ref()?);
+        let runs: f64 = estimates.iter().map(|side| 1.0 / side.of_runs.len().max(1) as f64).sum();
+        let noise = stats::noise(estimates, statistic.assumed_noise() * scale) * runs.sqrt();
+        (statistic == Statistic::Quantile(0.5)).then(|| ((draft.row.metric, draft.row.group.clone()), noise))
     };
     let between: BTreeMap<(usize, Group), f64> = drafts.iter().filter_map(median).collect();
     let of_task = |task: &Task<'_>| between.get(&(task.metric, task.group.clone())).copied();
@@ -400,34 +400,6 @@ fn drafts(task: &Task<'_>, metric: &Metric, rules: Rules) -> Vec<Draft> {
         Draft { row, statistic: estimates.is_some().then_some(statistic), estimates, lost: task.lost }
     };
     statistics.into_iter().map(draft).collect()
-}
-
-/// How much the runs differ, as a multiple of what is assumed: over all statistics whose runs are exact enough to tell.
-fn observed_noise(drafts: &[Draft]) -> Option<f64> {
-    let mut ratios = Vec::new();
-    let mut degrees = 0.0;
-    for draft in drafts {
-        let (Some(statistic), Some([base, new])) = (draft.statistic, &draft.estimates) else { continue };
-        let assumed = statistic.assumed_noise().powi(2);
-        let within = base.within * base.of_runs.len() as f64 + new.within * new.of_runs.len() as f64;
-        let (variance, df) = stats::between(base, new);
-        if df > 0.0 && within / 2.0 < assumed {
-            ratios.push(variance / assumed);
-            degrees = df;
-        }
-    }
-    let median = (ratios.len() >= 10).then(|| stats::median(&mut ratios)).flatten()?;
-    // The median of chi-square over its degrees of freedom (Wilson and Hilferty).
-    let typical = (1.0f64 - 2.0 / (9.0 * degrees)).powi(3);
-    Some((median / typical).sqrt().clamp(0.25, 4.0))
-}
-
-/// The standard deviation between runs of a statistic, and its degrees of freedom.
-fn noise(statistic: Statistic, base: &Estimate, new: &Estimate, scale: f64) -> (f64, f64) {
-    let assumed = statistic.assumed_noise() * scale;
-    let (variance, df) = stats::between(base, new);
-    let moderated = (stats::PRIOR_DF * assumed.powi(2) + df * variance) / (stats::PRIOR_DF + df);
-    (moderated.sqrt(), stats::PRIOR_DF + df)
 }
 
 /// The test of a whole distribution; `between` is the standard deviation of the sides' difference that runs make, `None` if there are too

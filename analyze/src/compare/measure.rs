@@ -303,12 +303,12 @@ impl Plan {
         Ok(Plan { window, ts: position("ts")?, keys, by, values, metrics })
     }
 
-    /// The block of each instant; none has [`usize::MAX`].
+    /// The block of each instant; [`usize::MAX`] stands for none: a recorder's hooks run for a moment before and after the window.
     fn blocks(&self, ts: &PrimitiveArray<Int64Type>) -> Vec<usize> {
         let (from, to) = self.window;
         let length = (to.saturating_sub(from).max(1).unsigned_abs()).div_ceil(BLOCKS as u64);
-        let block = |ts: i64| (ts.saturating_sub(from).max(0).unsigned_abs() / length).min(BLOCKS as u64 - 1) as usize;
-        ts.iter().map(|ts| ts.map_or(usize::MAX, block)).collect()
+        let block = |ts: i64| (ts.saturating_sub(from).unsigned_abs() / length).min(BLOCKS as u64 - 1) as usize;
+        ts.iter().map(|ts| ts.filter(|ts| (from..to).contains(ts)).map_or(usize::MAX, block)).collect()
     }
 }
 

@@ -183,9 +183,9 @@ impl Report<'_> {
             (1, 1, _) => "One capture a side: how much runs of the same workload differ is assumed (10 % of a rate and a median, 20 % of a p99), not \
                  measured. That the windows differ can be concluded, not what made them differ; several captures a side tell the noise."
                 .to_owned(),
-            (_, _, None) => "The captures are too few or too alike in what they lack to tell how much runs differ; that is assumed.".to_owned(),
+            (_, _, None) => "How much runs differ is judged for each metric by itself: too few metrics have enough events to tell it for all.".to_owned(),
             (base, new, Some(noise)) => format!(
-                "{base} captures against {new}: the runs of a side differ {} times as much as assumed, and the intervals account for it.",
+                "{base} captures against {new}: the runs of a side differ {} times as much as is assumed of runs in general, and the intervals account for it.",
                 number(noise)
             ),
         }

@@ -11,9 +11,12 @@
 use super::measure::{BLOCKS, Cell};
 use super::sketch::{self, BUCKETS_PER_OCTAVE};
 use statrs::distribution::{ContinuousCDF, StudentsT};
+use std::collections::BTreeMap;
 
 /// Resamples. 200 are enough for a standard error (B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, section 6.4).
 pub const RESAMPLES: usize = 300;
+/// As many metrics must show the noise between runs before the assumption is changed by them.
+const METRICS: usize = 10;
 /// The degrees of freedom that the assumed noise between runs counts for.
 pub const PRIOR_DF: f64 = 10.0;
 
@@ -421,16 +424,70 @@ pub fn median(values: &mut [f64]) -> Option<f64> {
     }
 }
 
-/// Variance between the runs of both sides, with what the blocks explain taken off, and its degrees of freedom.
-pub fn between(base: &Estimate, new: &Estimate) -> (f64, f64) {
-    let of = |side: &Estimate| {
-        let df = side.of_runs.len().saturating_sub(1) as f64;
+/// How much the runs of a side differ: their variance, its degrees of freedom, and the variance that the blocks of a run explain.
+#[derive(Debug, Clone, Copy)]
+struct Spread {
+    runs: f64,
+    variance: f64,
+    df: f64,
+    within: f64,
+}
+
+impl Spread {
+    fn of(side: &Estimate) -> Spread {
+        let runs = side.of_runs.len().max(1) as f64;
         // The variance of a run's estimate is that of the side's times the number of runs.
-        (df * (variance(&side.of_runs) - side.within * side.of_runs.len() as f64), df)
+        Spread { runs, variance: variance(&side.of_runs), df: runs - 1.0, within: side.within * runs }
+    }
+}
+
+/// By how much the runs vary more than `assumed` (a standard deviation between runs) and their blocks explain, with the degrees of freedom.
+fn excess(sides: &[Spread; 2], assumed: f64) -> (f64, f64) {
+    let df: f64 = sides.iter().map(|side| side.df).sum();
+    let sum: f64 = sides.iter().filter(|side| side.df > 0.0).map(|side| side.df * side.variance / (assumed.powi(2) + side.within)).sum();
+    (if df > 0.0 { sum / df } else { 1.0 }, df)
+}
+
+/// How much noisier the runs are than assumed, from the metrics' numbers, their pairs of estimates, and the standard deviation that is
+/// assumed of each: the factor with which the median of their excess is what chance makes it. The statistics and groups of a metric are
+/// noisy together and count once; few metrics move the factor from 1 by little, fewer than [`METRICS`] not at all.
+pub fn observed_noise<'a>(estimates: impl Iterator<Item = (usize, &'a [Estimate; 2], f64)>) -> Option<f64> {
+    let mut metrics: BTreeMap<usize, Vec<([Spread; 2], f64)>> = BTreeMap::new();
+    for (metric, sides, assumed) in estimates {
+        let sides = sides.each_ref().map(Spread::of);
+        let mut counted = sides.iter().filter(|side| side.df > 0.0).peekable();
+        if counted.peek().is_some() && counted.all(|side| side.within < assumed.powi(2)) {
+            metrics.entry(metric).or_default().push((sides, assumed));
+        }
+    }
+    if metrics.len() < METRICS {
+        return None;
+    }
+    let of_metric = |spreads: &Vec<([Spread; 2], f64)>, factor: f64| {
+        let excess = spreads.iter().map(|(sides, assumed)| {
+            let (excess, df) = excess(sides, assumed * factor);
+            // The median of chi-square over its degrees of freedom (E. Wilson and M. Hilferty, PNAS 17, 1931).
+            excess / (1.0 - 2.0 / (9.0 * df)).powi(3)
+        });
+        median(&mut excess.collect::<Vec<_>>()).unwrap_or(1.0)
     };
-    let ((a, df_a), (b, df_b)) = (of(base), of(new));
-    let df = df_a + df_b;
-    if df > 0.0 { (((a + b) / df).max(0.0), df) } else { (0.0, 0.0) }
+    let beyond = |factor: f64| {
+        let mut all: Vec<f64> = metrics.values().map(|spreads| of_metric(spreads, factor)).collect();
+        median(&mut all).is_some_and(|median| median > 1.0)
+    };
+    let (mut low, mut high) = (0.1f64, 10.0f64);
+    for _ in 0..40 {
+        let middle = (low * high).sqrt();
+        if beyond(middle) { low = middle } else { high = middle }
+    }
+    let (known, assumed) = (metrics.len() as f64, METRICS as f64);
+    Some(((assumed + known * high.powi(2)) / (assumed + known)).sqrt())
+}
+
+/// The standard deviation between the runs of a statistic of which `assumed` is assumed: moderated by what its own runs show.
+pub fn noise(sides: &[Estimate; 2], assumed: f64) -> f64 {
+    let (excess, df) = excess(&sides.each_ref().map(Spread::of), assumed);
+    assumed * ((PRIOR_DF + df * excess) / (PRIOR_DF + df)).sqrt()
 }
 
 /// A comparison of two estimates.
@@ -446,17 +503,21 @@ pub struct Test {
     pub p: f64,
 }
 
-/// Compares: `noise` is the standard deviation between runs with its degrees of freedom, `lost` the shares of events that were lost.
-pub fn test(base: &Estimate, new: &Estimate, noise: (f64, f64), lost: [f64; 2]) -> Test {
-    let runs = 1.0 / base.of_runs.len().max(1) as f64 + 1.0 / new.of_runs.len().max(1) as f64;
+/// Compares: `assumed` is the standard deviation between runs, `lost` the shares of events that were lost.
+pub fn test(sides: &[Estimate; 2], assumed: f64, lost: [f64; 2]) -> Test {
+    let [base, new] = sides;
+    let spreads = sides.each_ref().map(Spread::of);
+    let (excess, df) = excess(&spreads, assumed);
+    let moderated = (PRIOR_DF + df * excess) / (PRIOR_DF + df);
+    let between: f64 = spreads.iter().map(|side| assumed.powi(2) / side.runs).sum();
     let parts = [
-        (base.within, base.df),
-        (new.within, new.df),
-        (noise.0.powi(2) * runs, noise.1),
+        (moderated * base.within, base.df + df),
+        (moderated * new.within, new.df + df),
+        (moderated * between, PRIOR_DF + df),
         (lost[0].powi(2) + lost[1].powi(2), f64::INFINITY),
     ];
     let variance: f64 = parts.iter().map(|(variance, _)| variance).sum();
-    // Satterthwaite's (Biometrics 2, 1946).
+    // F. Satterthwaite, Biometrics Bulletin 2, 1946.
     let df = variance.powi(2) / parts.iter().map(|(variance, df)| variance.powi(2) / df).sum::<f64>();
     let df = if df.is_finite() { df.max(1.0) } else { 1.0 };
     let (change, error) = (new.log - base.log, variance.sqrt());
