@@ -95,7 +95,7 @@ static void journal(const char *dir)
 	}
 }
 
-/* A client that asks 100 times a second, and a server that computes for a while; both on the second CPU. */
+/* A client that asks 50 times a second, and a server that computes for a while; both on the second CPU. */
 static void client(const char *unused)
 {
 	int ask[2], answer[2];
@@ -110,7 +110,7 @@ static void client(const char *unused)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		prctl(PR_SET_NAME, "server");
 		while (read(ask[0], &byte, 1) == 1) {
-			compute(20000);
+			compute(40000);
 			if (write(answer[1], &byte, 1) != 1)
 				break;
 		}
@@ -119,7 +119,7 @@ static void client(const char *unused)
 	for (;;) {
 		if (write(ask[1], &byte, 1) != 1 || read(answer[0], &byte, 1) != 1)
 			die("client");
-		pace(&next, 10 * MS);
+		pace(&next, 20 * MS);
 	}
 }
 
@@ -139,7 +139,7 @@ static struct sockaddr_in address(const char *host, int port)
 	return to;
 }
 
-/* A stream of 250 segments of 1 KiB a second: 2 Mbit/s. */
+/* A stream of 125 segments of 1 KiB a second: 1 Mbit/s. */
 static void sender(const char *host)
 {
 	static char chunk[1024];
@@ -161,7 +161,7 @@ static void sender(const char *host)
 	for (;;) {
 		if (send(fd, chunk, sizeof(chunk), 0) != sizeof(chunk))
 			die("send");
-		pace(&next, 4 * MS);
+		pace(&next, 8 * MS);
 	}
 }
 
@@ -268,7 +268,7 @@ static void calls(const char *unused)
 	}
 }
 
-/* Starts a program five times a second. */
+/* Starts a program twice a second. */
 static void spawner(const char *program)
 {
 	char *argv[] = {(char *)program, "0", NULL}, *envp[] = {NULL};
@@ -283,11 +283,11 @@ static void spawner(const char *program)
 		}
 		if (waitpid(child, NULL, 0) != child)
 			die(program);
-		pace(&next, 200 * MS);
+		pace(&next, 500 * MS);
 	}
 }
 
-/* Opens, reads and closes a file that is in the page cache, twenty times a second. */
+/* Opens, reads and closes a file that is in the page cache, ten times a second. */
 static void reader(const char *path)
 {
 	static char block[16384];
@@ -299,7 +299,7 @@ static void reader(const char *path)
 		while (read(fd, block, sizeof(block)) > 0)
 			;
 		close(fd);
-		pace(&next, 50 * MS);
+		pace(&next, 100 * MS);
 	}
 }
 

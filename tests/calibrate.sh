@@ -3,10 +3,9 @@
 JOB=$(pwd)
 cd /tmp || exit 1
 hostname calibrate
-# The part's name is the thread's; the program's is the same for all of them.
 LOAD=$JOB/load
 WINDOW=$(cat "$JOB/window")
-PROBES=process,sched,tcp,block,open,file,dns,page_cache,syscall
+PROBES=$(cat "$JOB/probes")
 NULLB=/sys/kernel/config/nullb/nullb0
 
 die() { echo "$*"; exit 1; }
@@ -105,7 +104,7 @@ attached() { ls -l /proc/$recorder/fd 2>/dev/null | grep -q 'bpf.link'; }
 record() {
 	began=$(up)
 	echo 1 >$GROUP/cgroup.freeze
-	"$JOB/ebrec-record" --probes $PROBES -d "$WINDOW" -o "/out/$1.ebrec" 2>/tmp/log &
+	"$JOB/ebrec-record" --probes "$PROBES" -d "$WINDOW" -o "/out/$1.ebrec" 2>/tmp/log &
 	recorder=$!
 	until attached || ! kill -0 $recorder; do sleep 0.05; done
 	echo 0 >$GROUP/cgroup.freeze
