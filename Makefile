@@ -6,6 +6,7 @@
 #   make install      copy them to $(PREFIX)/bin
 #   make bench        what recording costs, beside perf, bpftrace and the BCC tools
 #   make test-kernels the probes on Debian's kernels from 5.10 to the newest, in qemu
+#   make calibrate    how often `ebrec compare` is wrong, on captures recorded in qemu
 #   make bless        rewrite the files that are generated from declarations
 
 PREFIX ?= /usr/local
@@ -21,7 +22,7 @@ STATIC := -- -C target-feature=+crt-static
 # Which programs the tests run: the recorder as it is shipped, not the one that cargo builds along with the tests.
 TESTED := EBREC_RECORD=$(CURDIR)/$(BIN)/ebrec-record EBREC_WORKLOAD=$(CURDIR)/$(BIN)/ebrec-workload
 
-.PHONY: quickstart test build install bench test-kernels bless deps test-deps rust check-format recorder workload analyzer clean
+.PHONY: quickstart test build install bench test-kernels calibrate bless deps test-deps rust check-format recorder workload analyzer clean
 
 quickstart: deps build
 	scripts/demo
@@ -59,6 +60,10 @@ test-kernels: rust recorder workload
 bench: build workload test-deps $(VENV)/.done
 	tests/bench
 	tests/bench-reports
+
+calibrate: build workload
+	$(SUDO) tests/vm/install.sh
+	tests/calibrate
 
 bless:
 	EBREC_BLESS=1 $(CARGO) test --locked --workspace --test generated
