@@ -67,7 +67,7 @@ calibrate: build workload
 
 bless:
 	EBREC_BLESS=1 $(CARGO) test --locked --workspace --test generated
-	EBREC_BLESS=1 $(CARGO) test --locked --workspace --test queries --test reports --test triage --test samples
+	EBREC_BLESS=1 $(CARGO) test --locked --workspace --test queries --test reports --test triage --test samples --test compare
 
 deps:
 	@scripts/install-deps build

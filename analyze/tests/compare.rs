@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Builder, LENGTH, START, directory, ebrec, head, sample, stdout, switch, task};
-use ebrec_analyze::compare::stats::Random;
+use ebrec_analyze::compare::random::Random;
 use ebrec_analyze::compare::{metric, reference};
 use ebrec_format::events::{process, session};
 use ebrec_format::wire::NULL64;

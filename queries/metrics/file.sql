@@ -6,6 +6,7 @@
 -- group: file
 -- needs: file_io
 -- by: comm
+-- by: cgroup
 -- by: fs, op
 -- metric: file_latency = quantiles(latency_ns) ns lower : How long the call took.
 -- metric: file_sync_latency = quantiles(sync_ns) ns lower : The same, of calls that sync (fsync, fdatasync, sync_file_range, …) alone.
@@ -13,7 +14,7 @@
 -- metric: file_written = rate(written_bytes) bytes neutral : Bytes that were written.
 -- metric: file_operations = rate() calls neutral : How many calls.
 -- metric: file_errors = share(failed) lower : Share of the calls that failed.
-SELECT ts, comm, fs, op, latency_ns,
+SELECT ts, comm, process_id, fs, op, latency_ns,
     CASE WHEN op = 'sync' THEN latency_ns END AS sync_ns,
     CASE WHEN op = 'read' THEN bytes END AS read_bytes,
     CASE WHEN op = 'write' THEN bytes END AS written_bytes,

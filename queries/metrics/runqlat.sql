@@ -6,7 +6,8 @@
 -- needs: sched_switch
 -- acting: next
 -- by: comm
+-- by: cgroup
 -- metric: runqlat = quantiles(waited_ns) ns lower : From wake-up or preemption until the task ran.
-SELECT ts, next_comm AS comm, next_waited_ns AS waited_ns
+SELECT ts, next_comm AS comm, next_process_id AS process_id, next_waited_ns AS waited_ns
 FROM sched_switch
 WHERE next_pid <> 0

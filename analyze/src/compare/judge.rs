@@ -1,8 +1,9 @@
 //! From two sides of measurements to rows: what changed, by how much, how surely.
 
+use super::bootstrap::{self, Class, Estimate, Run, Side, Statistic};
 use super::measure::{Blocks, Group, Measured, Measurement, State};
 use super::metric::{Function, Metric, Polarity, Source, fnv};
-use super::stats::{self, Estimate, Run, Side, Statistic, Test};
+use super::stats::{self, Test};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -113,8 +114,8 @@ pub struct Comparison {
     pub missing: Vec<Missing>,
     /// Tests that were made.
     pub tests: usize,
-    /// How much noisier the runs are than assumed, `None` if that isn't known.
-    pub noise: Option<f64>,
+    /// How much noisier the runs are than assumed, where that is known.
+    pub noise: Vec<(Class, f64)>,
     /// What was left out of the comparison, or shapes it.
     pub notes: Vec<String>,
 }
@@ -129,12 +130,18 @@ const BEYOND: f64 = 10.0;
 const BUSY: usize = 5;
 /// A change of the shape of less than this share of the events doesn't matter.
 const LEAST_SHAPE: f64 = 0.1;
+/// A change of a group's rate of less than this part of the rate of all groups doesn't matter.
+const LEAST_PART: f64 = 0.01;
 
 /// A statistic on its way to being a row.
 struct Draft {
     row: Row,
     statistic: Option<Statistic>,
     estimates: Option<[Estimate; 2]>,
+    /// The standard deviation between runs that is assumed.
+    assumed: f64,
+    /// A difference of a group's rate that matters: a part of what all groups have together.
+    least_amount: f64,
     lost: [f64; 2],
 }
 
@@ -143,6 +150,10 @@ struct Task<'a> {
     metric: usize,
     group: &'a Group,
     sides: [Vec<Run<'a>>; 2],
+    /// The group's share of the metric's events, of the sides the larger one.
+    share: f64,
+    /// See [`Draft`].
+    least_amount: f64,
     lost: [f64; 2],
 }
 
@@ -176,18 +187,20 @@ pub fn compare(sources: &[Source], sides: [&[Measurement]; 2], rules: Rules) -> 
     }
     let metrics = &comparison.metrics;
     let mut drafts = in_threads(&tasks, rules.threads, |task| drafts(task, &metrics[task.metric].1, rules));
-    let estimated = drafts.iter().filter_map(|draft| Some((draft.row.metric, draft.estimates.as_ref()?, draft.statistic?.assumed_noise())));
-    comparison.noise = stats::observed_noise(estimated);
-    let scale = comparison.noise.unwrap_or(1.0);
-    let tests: Vec<Option<Test>> = drafts
-        .iter()
-        .map(|draft| Some(stats::test(draft.estimates.as_ref()?, draft.statistic?.assumed_noise() * scale, draft.lost)))
-        .collect();
+    let of_class = |class: Class| {
+        let known = drafts.iter().filter(|draft| draft.statistic.is_some_and(|statistic| statistic.class() == class));
+        stats::observed_noise(known.filter_map(|draft| Some((draft.row.metric, draft.estimates.as_ref()?, draft.assumed))))
+    };
+    comparison.noise = Class::ALL.into_iter().filter_map(|class| Some((class, of_class(class)?))).collect();
+    let noise: BTreeMap<Class, f64> = comparison.noise.iter().copied().collect();
+    let assumed = |draft: &Draft| draft.assumed * draft.statistic.and_then(|statistic| noise.get(&statistic.class())).unwrap_or(&1.0);
+    let tests: Vec<Option<Test>> =
+        drafts.iter().map(|draft| Some(stats::test(draft.estimates.as_ref()?, assumed(draft), draft.lost))).collect();
     // Shapes need the noise between runs, which only now is known: that of the median.
     let median = |draft: &Draft| {
         let (statistic, estimates) = (draft.statistic?, draft.estimates.as_ref()?);
         let runs: f64 = estimates.iter().map(|side| 1.0 / side.of_runs.len().max(1) as f64).sum();
-        let noise = stats::noise(estimates, statistic.assumed_noise() * scale) * runs.sqrt();
+        let noise = stats::noise(estimates, assumed(draft)) * runs.sqrt();
         (statistic == Statistic::Quantile(0.5)).then(|| ((draft.row.metric, draft.row.group.clone()), noise))
     };
     let between: BTreeMap<(usize, Group), f64> = drafts.iter().filter_map(median).collect();
@@ -201,7 +214,8 @@ pub fn compare(sources: &[Source], sides: [&[Measurement]; 2], rules: Rules) -> 
     for (draft, test) in drafts.iter_mut().zip(tests) {
         if let Some(test) = test {
             let metric = &metrics[draft.row.metric].1;
-            decide(&mut draft.row, test, adjusted.next(), strictest, metric, rules);
+            let matters = matters(draft);
+            decide(&mut draft.row, test, (adjusted.next(), strictest), metric, rules, matters);
         }
     }
     comparison.rows = drafts.into_iter().map(|draft| draft.row).collect();
@@ -279,6 +293,14 @@ fn group_tasks<'a>(
         })
         .collect();
     static NOTHING: [super::measure::Cell; super::measure::BLOCKS] = [const { super::measure::Cell::NOTHING }; super::measure::BLOCKS];
+    // Events of all groups together on each side, and their rate: the amount per second, or their number.
+    let whole = [0, 1].map(|nth: usize| {
+        let all = Group::new();
+        let cells = maps[nth].iter().filter_map(|groups| groups.get(&all)).flat_map(|blocks| blocks.iter());
+        let (n, sum) = cells.fold((0.0, 0.0), |(n, sum), cell| (n + cell.n as f64, sum + cell.sum as f64));
+        let seconds: f64 = states[nth].iter().map(|(_, seconds, _)| seconds).sum();
+        (n, if matches!(declared.function, Function::Rate(None)) { n } else { sum } / seconds.max(1e-9))
+    });
     for group in groups {
         let by: Vec<String> = group.iter().map(|(column, _)| column.clone()).collect();
         let everywhere = maps.iter().flatten().all(|groups| groups.contains_key(group));
@@ -295,7 +317,9 @@ fn group_tasks<'a>(
         let events = |runs: &[Run<'_>]| runs.iter().flat_map(|run| run.blocks).map(|cell| cell.n).sum::<u64>();
         // A group of a few events is noise in the list; the metric as a whole is always told.
         if group.is_empty() || sides.iter().any(|runs| events(runs) as f64 >= BEYOND) {
-            tasks.push(Task { metric, group, sides, lost });
+            let share = |nth: usize| events(&sides[nth]) as f64 / whole[nth].0.max(1.0);
+            let least_amount = if group.is_empty() { 0.0 } else { LEAST_PART * whole[0].1.max(whole[1].1) };
+            tasks.push(Task { metric, group, share: share(0).max(share(1)), sides, least_amount, lost });
         }
     }
 }
@@ -341,11 +365,14 @@ fn floor(metric: &Metric) -> f64 {
 }
 
 fn of_task<'a>(task: &Task<'a>, metric: &Metric, rules: Rules) -> [Side<'a>; 2] {
-    let buckets = stats::buckets([&task.sides[0], &task.sides[1]]);
-    let cells = || task.sides.iter().flatten().flat_map(|run| run.blocks);
-    let (n, sum) = cells().fold((0.0, 0.0), |(n, sum), cell| (n + cell.n as f64, sum + (cell.sum.max(cell.of)) as f64));
-    let mean = if n > 0.0 { sum / n } else { 1.0 };
-    [0, 1].map(|side| Side::new(task.sides[side].clone(), &buckets, mean, seed(task, metric, rules, side)))
+    let buckets = bootstrap::buckets([&task.sides[0], &task.sides[1]]);
+    let total = |of: &dyn Fn(&super::measure::Cell) -> f64| task.sides.iter().flatten().flat_map(|run| run.blocks).map(of).sum::<f64>();
+    let half = |sum: f64, events: f64| if sum > 0.0 && events > 0.0 { 0.5 * sum / events } else { 0.5 };
+    let half = [
+        half(total(&|cell| cell.sum as f64), total(&|cell| cell.parts as f64)),
+        half(total(&|cell| cell.of as f64), total(&|cell| cell.n as f64)),
+    ];
+    [0, 1].map(|side| Side::new(task.sides[side].clone(), &buckets, half, seed(task, metric, rules, side)))
 }
 
 fn busy(runs: &[Run<'_>]) -> usize {
@@ -397,7 +424,14 @@ fn drafts(task: &Task<'_>, metric: &Metric, rules: Rules) -> Vec<Draft> {
             detectable: None,
             events,
         };
-        Draft { row, statistic: estimates.is_some().then_some(statistic), estimates, lost: task.lost }
+        Draft {
+            row,
+            statistic: estimates.is_some().then_some(statistic),
+            estimates,
+            assumed: statistic.assumed_noise(task.share),
+            least_amount: task.least_amount,
+            lost: task.lost,
+        }
     };
     statistics.into_iter().map(draft).collect()
 }
@@ -407,7 +441,7 @@ fn drafts(task: &Task<'_>, metric: &Metric, rules: Rules) -> Vec<Draft> {
 fn shape(task: &Task<'_>, metric: &Metric, rules: Rules, between: Option<f64>) -> Option<Row> {
     let between = between?;
     let sides = of_task(task, metric, rules);
-    let (distance, p) = stats::distance(&sides[0], &sides[1], between, seed(task, metric, rules, 2))?;
+    let (distance, p) = bootstrap::distance(&sides[0], &sides[1], between, seed(task, metric, rules, 2))?;
     Some(Row {
         metric: task.metric,
         group: task.group.clone(),
@@ -422,7 +456,15 @@ fn shape(task: &Task<'_>, metric: &Metric, rules: Rules, between: Option<f64>) -
     })
 }
 
-fn decide(row: &mut Row, test: Test, adjusted: Option<f64>, strictest: f64, metric: &Metric, rules: Rules) {
+/// Whether a change is more than a small part of what all groups have together.
+fn matters(draft: &Draft) -> bool {
+    let is_rate = matches!(draft.statistic, Some(Statistic::Rate { .. }));
+    let difference = || draft.row.values[0].zip(draft.row.values[1]).map_or(f64::INFINITY, |(base, new)| (new - base).abs());
+    !is_rate || difference() >= draft.least_amount
+}
+
+/// Decides what is to be thought of a row. `strictest` is the level at which the first of all tests is a change.
+fn decide(row: &mut Row, test: Test, (adjusted, strictest): (Option<f64>, f64), metric: &Metric, rules: Rules, matters: bool) {
     let reach = stats::critical(rules.alpha, test.df) * test.error;
     let least = rules.least.ln_1p();
     row.change = Some([test.change, test.change - reach, test.change + reach].map(f64::exp));
@@ -430,7 +472,9 @@ fn decide(row: &mut Row, test: Test, adjusted: Option<f64>, strictest: f64, metr
     row.adjusted = adjusted;
     row.detectable = Some((stats::critical(strictest, test.df) * test.error).max(least).exp()).filter(|ratio| ratio.is_finite());
     let surely = adjusted.is_some_and(|p| p < rules.alpha);
-    row.verdict = if surely && test.change.abs() >= least {
+    row.verdict = if surely && !matters {
+        Verdict::Same
+    } else if surely && test.change.abs() >= least {
         match (metric.polarity, test.change > 0.0) {
             (Polarity::Neutral, _) => Verdict::Changed,
             (Polarity::Lower, true) | (Polarity::Higher, false) => Verdict::Worse,

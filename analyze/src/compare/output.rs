@@ -98,6 +98,8 @@ fn p_text(p: Option<f64>) -> String {
     }
 }
 
+/// Settings of a recording that shape what is compared.
+const SETTINGS: [&str; 1] = ["sample_hz"];
 const COLOURS: [(Verdict, &str); 3] = [(Verdict::Worse, "\x1b[31m"), (Verdict::Better, "\x1b[32m"), (Verdict::Changed, "\x1b[33m")];
 
 impl Report<'_> {
@@ -161,6 +163,9 @@ impl Report<'_> {
             let filters: Vec<String> = run.filters.iter().map(|(name, value)| format!("{name} {value}")).collect();
             if filters.is_empty() { "none".to_owned() } else { filters.join("; ") }
         });
+        for name in SETTINGS {
+            differs(&format!("the setting {name}"), &|run| run.settings.get(name).cloned().unwrap_or_else(|| "-".to_owned()));
+        }
         let seconds: Vec<f64> = runs().map(|run| run.window_ns as f64 / 1e9).collect();
         let (short, long) = seconds.iter().fold((f64::MAX, 0.0f64), |(low, high), s| (low.min(*s), high.max(*s)));
         if long > short * 1.5 {
@@ -179,15 +184,21 @@ impl Report<'_> {
 
     /// What can be concluded from so many captures.
     pub fn conclusion(&self) -> String {
-        match (self.sides[0].len(), self.sides[1].len(), self.comparison.noise) {
+        match (self.sides[0].len(), self.sides[1].len(), &self.comparison.noise) {
             (1, 1, _) => "One capture a side: how much runs of the same workload differ is assumed (10 % of a rate and a median, 20 % of a p99), not \
                  measured. That the windows differ can be concluded, not what made them differ; several captures a side tell the noise."
                 .to_owned(),
-            (_, _, None) => "How much runs differ is judged for each metric by itself: too few metrics have enough events to tell it for all.".to_owned(),
-            (base, new, Some(noise)) => format!(
-                "{base} captures against {new}: the runs of a side differ {} times as much as is assumed of runs in general, and the intervals account for it.",
-                number(noise)
-            ),
+            _ if self.comparison.noise.is_empty() => {
+                "How much runs differ is judged for each row by itself: too few metrics have enough events to tell it for all.".to_owned()
+            }
+            (base, new, noise) => {
+                let factors: Vec<String> = noise.iter().map(|(class, factor)| format!("{} {}", class.name(), number(*factor))).collect();
+                format!(
+                    "{base} captures against {new}: how much runs of a side differ, as a multiple of what is assumed of runs in general, is accounted for \
+                     ({}).",
+                    factors.join(", ")
+                )
+            }
         }
     }
 
@@ -370,9 +381,11 @@ impl Report<'_> {
             };
             json!({ "condition": condition.text, "outcome": outcome })
         });
+        let noise: serde_json::Map<String, Value> =
+            self.comparison.noise.iter().map(|(class, factor)| (class.name().to_owned(), json!(factor))).collect();
         json!({
             "base": side(0), "new": side(1), "confidence": self.confidence, "min_effect": self.least, "tests": self.comparison.tests,
-            "noise": self.comparison.noise, "notes": self.notes(), "conclusion": self.conclusion(), "missing": self.comparison.missing,
+            "noise": noise, "notes": self.notes(), "conclusion": self.conclusion(), "missing": self.comparison.missing,
             "conditions": conditions.collect::<Vec<_>>(), "rows": self.comparison.rows.iter().map(row).collect::<Vec<_>>(),
         })
     }

@@ -12,7 +12,7 @@ pub const GRAMMAR: &str = "METRIC[{COLUMN=VALUE, …}][.STATISTIC] > LIMIT, or <
   STATISTIC  rate, share, ratio, p50, p90, p99, p99.9; without, any\n\
   LIMIT      +20% or -20%: a change that is certain, and by more than that\n\
              +2pp or -2pp: the same of a share, in percentage points\n\
-             5ms, 100us, 10MiB, 3: the new value itself; of a share 5%\n\
+             5ms, 100us, 10MiB, 3: the new value itself; of a share, or of a CPU, 5%\n\
   worse      what the verdict calls worse";
 
 /// A condition.
@@ -29,9 +29,20 @@ pub struct Condition {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Limit {
     Worse,
-    Relative { above: bool, by: f64 },
-    Points { above: bool, by: f64 },
-    Absolute { above: bool, value: f64 },
+    Relative {
+        above: bool,
+        by: f64,
+    },
+    Points {
+        above: bool,
+        by: f64,
+    },
+    /// `percent`: of a whole; of time per second, of a CPU.
+    Absolute {
+        above: bool,
+        value: f64,
+        percent: bool,
+    },
 }
 
 /// What a condition says of a comparison.
@@ -102,7 +113,7 @@ fn limit(text: &str, above: bool) -> Option<Limit> {
         ("s", 1e9),
     ];
     let (number, unit) = UNITS.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor))).unwrap_or((text, 1.0));
-    Some(Limit::Absolute { above, value: finite(number)? * unit })
+    Some(Limit::Absolute { above, value: finite(number)? * unit, percent: text.ends_with('%') })
 }
 
 /// The conditions of a policy file: one a line; what follows a # is a comment.
@@ -173,7 +184,9 @@ impl Condition {
             Limit::Points { above, by } => {
                 certain && row.statistic == "share" && base.zip(new).is_some_and(|(base, new)| beyond(above, new - base, by))
             }
-            Limit::Absolute { above, value } => {
+            Limit::Absolute { above, value, percent } => {
+                // A rate in percent is time on a CPU, ns per second.
+                let value = if percent && row.statistic == "rate" { value * 1e9 } else { value };
                 row.statistic != super::judge::SHAPE && row.verdict != Verdict::TooFew && new.is_some_and(|new| beyond(above, new, value))
             }
         }
@@ -209,9 +222,9 @@ mod tests {
         assert_eq!(condition.statistic.as_deref(), Some("p99.9"));
         assert_eq!(condition.limit, Limit::Relative { above: true, by: 0.2 });
         assert_eq!(read("tcp_tx < -10%")?.limit, Limit::Relative { above: false, by: -0.1 });
-        assert_eq!(read("disk_latency.p99>5ms")?.limit, Limit::Absolute { above: true, value: 5e6 });
+        assert_eq!(read("disk_latency.p99>5ms")?.limit, Limit::Absolute { above: true, value: 5e6, percent: false });
         assert_eq!(read("failed_opens > +2pp")?.limit, Limit::Points { above: true, by: 0.02 });
-        assert_eq!(read("failed_opens > 5%")?.limit, Limit::Absolute { above: true, value: 0.05 });
+        assert_eq!(read("failed_opens > 5%")?.limit, Limit::Absolute { above: true, value: 0.05, percent: true });
         assert_eq!(read("worse")?.metric, "*");
         assert_eq!(read("runqlat worse")?.metric, "runqlat");
         for text in

@@ -1,4 +1,4 @@
-//! Which processes were in a cgroup: `--cgroup`.
+//! Which processes were in which cgroup: `--cgroup`, and the groups of `ebrec compare`.
 //!
 //! Events say which process they are of, not which cgroup. A process is in a cgroup if it was at the start of the window (`process`), if it
 //! executed a program there (`process_exec`), or if its parent was in it when it was forked. A process that was moved by writing to
@@ -8,7 +8,7 @@ use super::Engine;
 use super::catalog::Reading;
 use crate::error::{Error, Result};
 use crate::output::cells::Cells;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Identities (`process_id`) of the processes in `cgroup` and the cgroups below: a path such as /system.slice, or an id.
 pub async fn processes(engine: &Engine, cgroup: &str) -> Result<Vec<i64>> {
@@ -53,8 +53,34 @@ pub async fn processes(engine: &Engine, cgroup: &str) -> Result<Vec<i64>> {
     Ok(inside.into_iter().collect())
 }
 
+/// The cgroup of each process that can be known: its path, or its id where no process told the path at the start.
+pub async fn paths(engine: &Engine) -> Result<HashMap<i64, String>> {
+    let mut names = HashMap::new();
+    let mut of = HashMap::new();
+    for (process, id, path) in rows(engine, "SELECT process_id, cgroup_id, cgroup FROM process").await? {
+        if !path.is_empty() {
+            names.insert(id, path.clone());
+            of.insert(process, path);
+        }
+    }
+    for (process, id, _) in rows(engine, "SELECT process_id, cgroup_id, CAST(NULL AS VARCHAR) AS cgroup FROM process_exec").await? {
+        if id >= 0 {
+            of.entry(process).or_insert_with(|| names.get(&id).cloned().unwrap_or_else(|| format!("id {id}")));
+        }
+    }
+    let forks = "SELECT process_id, child_process_id AS cgroup_id, CAST(NULL AS VARCHAR) AS cgroup FROM process_fork WHERE NOT is_thread ORDER BY ts";
+    for (parent, child, _) in rows(engine, forks).await? {
+        // In the order in which they were made, so that a parent is known before its child.
+        if let Some(path) = of.get(&parent).cloned() {
+            of.entry(child).or_insert(path);
+        }
+    }
+    Ok(of)
+}
+
 async fn rows(engine: &Engine, sql: &str) -> Result<Vec<(i64, i64, String)>> {
-    engine.tables().begin(Reading { optional: &["process", "process_exec", "process_fork"], ..Reading::default() });
+    const TABLES: [&str; 3] = ["process", "process_exec", "process_fork"];
+    engine.tables().begin(Reading { optional: &TABLES, whole: &TABLES, ..Reading::default() });
     let mut rows = Vec::new();
     for batch in engine.query(sql, Vec::new()).await?.collect().await? {
         let cells = Cells::new(&batch)?;
