@@ -7,8 +7,8 @@ use super::stats::{mean, variance};
 
 /// Resamples. 200 are enough for a standard error (B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, section 6.4).
 pub const RESAMPLES: usize = 300;
-/// A group with this share of a metric's events has twice the variance between runs that all events together have.
-const SMALL: f64 = 0.02;
+/// A group with about this share of a metric's events has twice the variance between runs that all events together have.
+const SMALL: f64 = 0.1;
 
 /// What is estimated.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,7 +41,7 @@ impl Statistic {
             Statistic::Quantile(p) if p <= 0.99 => 0.25,
             Statistic::Quantile(_) => 0.35,
         };
-        of_all * (1.0 + SMALL / share.clamp(1e-3, 1.0)).sqrt()
+        of_all * (1.0 + SMALL * (1.0 / share.clamp(1e-3, 1.0) - 1.0)).sqrt()
     }
 
     /// Statistics that are noisy alike.

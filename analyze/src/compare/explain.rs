@@ -3,7 +3,7 @@
 use super::judge::{Comparison, QUANTILES, Row};
 use super::measure::{Group, Measured, Measurement, State};
 use super::metric::{Function, Metric, Source};
-use super::output::{group_text, number, value};
+use super::output::{group_text, number, ratio, value};
 use super::sketch;
 use crate::error::{Error, Result};
 use crate::output::text::{escape, pad, width};
@@ -126,7 +126,6 @@ fn statistics<'a>(out: &mut String, metric: &Metric, rows: impl Iterator<Item = 
     let mut rows: Vec<&Row> = rows.collect();
     rows.sort_by_key(|row| QUANTILES.iter().position(|(name, _)| *name == row.statistic));
     for row in rows {
-        let percent = |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0);
         let side = |nth: usize| row.values[nth].map_or("-".to_owned(), |v| value(metric, row.statistic, v));
         let shape = row.statistic == super::judge::SHAPE;
         table.push(vec![
@@ -134,14 +133,16 @@ fn statistics<'a>(out: &mut String, metric: &Metric, rows: impl Iterator<Item = 
             if shape { "-".to_owned() } else { side(0) },
             if shape { "-".to_owned() } else { side(1) },
             match (row.change, row.values[1]) {
-                (Some([ratio, ..]), _) => percent(ratio),
+                (Some([estimate, ..]), _) => ratio(estimate),
                 (None, Some(distance)) if shape => format!("{} % of events moved", number(distance * 100.0)),
                 _ => "-".to_owned(),
             },
-            row.change.map_or(String::new(), |[_, low, high]| format!("{} to {}", percent(low), percent(high))),
+            row.change.map_or(String::new(), |[_, low, high]| format!("{} to {}", ratio(low), ratio(high))),
             row.adjusted.map_or("-".to_owned(), |p| format!("{p:.4}")),
             row.verdict.name().to_owned(),
-            row.detectable.map_or("-".to_owned(), |ratio| format!("x{} or x{}", number(ratio), number(1.0 / ratio))),
+            row.detectable
+                .filter(|least| *least < 100.0)
+                .map_or("-".to_owned(), |least| format!("{} or {}", ratio(least), ratio(1.0 / least))),
         ]);
     }
     lines(out, &table, &[1, 2, 3, 5]);

@@ -1,5 +1,6 @@
 //! A comparison as people and programs read it.
 
+use super::bootstrap::Statistic;
 use super::judge::{Comparison, Row, SHAPE, Verdict};
 use super::measure::{Group, Measurement};
 use super::metric::{Metric, Polarity};
@@ -67,15 +68,19 @@ fn change(row: &Row) -> (String, String) {
         let new = row.values[1].map_or(0.0, |new| (new - base) * 100.0);
         return (format!("{new:+.1} pp"), format!("{:+.1} to {:+.1}", points(low), points(high)));
     }
-    let text = |ratio: f64| match ratio {
-        r if r >= 1e4 => "> x10000".to_owned(),
-        r if r >= 3.0 => format!("x{}", number(r)),
-        r => format!("{:+.1} %", (r - 1.0) * 100.0),
-    };
     if row.values[0] == Some(0.0) {
         return ("from 0".to_owned(), String::new());
     }
-    (text(estimate), format!("{} to {}", text(low), text(high)))
+    (ratio(estimate), format!("{} to {}", ratio(low), ratio(high)))
+}
+
+/// A change that is a ratio: in percent, or as a multiple if it is large.
+pub fn ratio(ratio: f64) -> String {
+    match ratio {
+        r if r >= 1e4 => "> x10000".to_owned(),
+        r if r >= 3.0 => format!("x{}", number(r)),
+        r => format!("{:+.1} %", (r - 1.0) * 100.0),
+    }
 }
 
 /// The share `base` with its odds multiplied.
@@ -185,9 +190,13 @@ impl Report<'_> {
     /// What can be concluded from so many captures.
     pub fn conclusion(&self) -> String {
         match (self.sides[0].len(), self.sides[1].len(), &self.comparison.noise) {
-            (1, 1, _) => "One capture a side: how much runs of the same workload differ is assumed (10 % of a rate and a median, 20 % of a p99), not \
-                 measured. That the windows differ can be concluded, not what made them differ; several captures a side tell the noise."
-                .to_owned(),
+            (1, 1, _) => {
+                let [median, tail] = [0.5, 0.99].map(|p| number(Statistic::Quantile(p).assumed_noise(1.0) * 100.0));
+                format!(
+                    "One capture a side: how much runs of the same workload differ is assumed ({median} % of a median, {tail} % of a p99, more of small \
+                     groups), not measured. That the windows differ can be concluded, not what made them differ; several captures a side tell the noise."
+                )
+            }
             _ if self.comparison.noise.is_empty() => {
                 "How much runs differ is judged for each row by itself: too few metrics have enough events to tell it for all.".to_owned()
             }
