@@ -90,7 +90,7 @@ fn reports_of_the_samples() {
 #[test]
 fn every_report_reads_every_sample() {
     let queries = Queries::builtin().unwrap();
-    for (name, _) in SAMPLES {
+    let read = |name: &str| {
         let capture = path(name);
         for query in queries.iter() {
             let output = ebrec(&[capture.to_str().unwrap(), query.name, "--quiet", "--output", "csv"]);
@@ -99,7 +99,13 @@ fn every_report_reads_every_sample() {
             let answered = matches!(output.status.code(), Some(0 | 1)) || err.contains("not captured");
             assert!(answered, "{name} {}: {err}", query.name);
         }
-    }
+    };
+    // Three hundred processes: one after the other they take two minutes.
+    std::thread::scope(|scope| {
+        for (name, _) in SAMPLES {
+            scope.spawn(|| read(name));
+        }
+    });
 }
 
 /// The samples were recorded before there was `file_unlink`.

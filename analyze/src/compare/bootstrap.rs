@@ -31,7 +31,7 @@ pub enum Statistic {
 
 impl Statistic {
     /// Standard deviation of the logarithm between runs of the same workload on the same host that is assumed until runs show it, of a
-    /// group that has this share of the metric's events: what contributes little varies more. docs/CALIBRATION.md has what was measured.
+    /// group that has this share of the metric's events: what contributes little varies more. `make calibrate` measures it.
     pub fn assumed_noise(self, share: f64) -> f64 {
         let of_all = match self {
             Statistic::Rate { .. } | Statistic::Share { .. } => 0.10,
