@@ -22,6 +22,9 @@ STATIC := -- -C target-feature=+crt-static
 # Which programs the tests run: the recorder as it is shipped, not the one that cargo builds along with the tests.
 TESTED := EBREC_RECORD=$(CURDIR)/$(BIN)/ebrec-record EBREC_WORKLOAD=$(CURDIR)/$(BIN)/ebrec-workload
 
+# What the tests compile is linted on the way.
+LINTED := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/clippy
+
 .PHONY: quickstart test build install bench test-kernels calibrate bless deps test-deps rust check-format recorder workload analyzer clean
 
 quickstart: deps build
@@ -44,9 +47,8 @@ install: build
 
 # The tests take the recorder as it is shipped (optimised, static) and the analyzer as it builds fastest.
 test: deps test-deps rust check-format recorder workload $(VENV)/.done
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) build --locked --workspace --bins
-	$(TESTED) $(CARGO) test --locked --workspace --no-fail-fast
+	$(LINTED) $(CARGO) build --locked --workspace --bins
+	$(TESTED) $(LINTED) $(CARGO) test --locked --workspace --no-fail-fast
 	[ -n "$$EBREC_TEST_NO_KERNELS" ] || $(MAKE) test-kernels
 
 check-format:
@@ -55,7 +57,7 @@ check-format:
 
 test-kernels: rust recorder workload
 	$(SUDO) tests/vm/install.sh
-	$(TESTED) EBREC_TEST_KERNELS=1 $(CARGO) test --locked --workspace --test kernels -- --nocapture
+	$(TESTED) $(LINTED) EBREC_TEST_KERNELS=1 $(CARGO) test --locked --workspace --test kernels -- --nocapture
 
 bench: build workload test-deps $(VENV)/.done
 	tests/bench

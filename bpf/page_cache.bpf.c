@@ -194,6 +194,24 @@ static __always_inline __u32 pc_pages_in(const struct pc_range *range, __u64 fir
 	return to >= from ? to - from + 1 : 0;
 }
 
+/* The pages of MAPPING that the current task's read call asks for; false if it reads no or another file. READS are its calls so
+ * far. */
+static __always_inline bool pc_asked(struct pc_task *task, __u64 reads, __u64 mapping, struct pc_range *range)
+{
+	struct pt_regs *regs;
+
+	if (has_task_storage() && reads != EBREC_NULL64 && task->asked.mapping == mapping && task->reads == reads) {
+		*range = task->asked;
+		return true;
+	}
+	regs = current_regs();
+	if (!pc_read_call(regs, PROBED_NR(regs), false, 0, range) || range->mapping != mapping)
+		return false;
+	task->asked = *range;
+	task->reads = reads;
+	return true;
+}
+
 /* Pages that were added to the cache: those that the task's own call or fault asks for are misses, others that come along with them
  * are readahead. What is added to be written, or in other ways (io_uring, exec), is neither. */
 static __always_inline int on_page_added(__u64 mapping, __u64 first, __u32 n)
@@ -219,15 +237,7 @@ static __always_inline int on_page_added(__u64 mapping, __u64 first, __u32 n)
 		sums->readahead += n;
 		return 0;
 	}
-	if (has_task_storage() && reads != EBREC_NULL64 && task->asked.mapping == mapping && task->reads == reads) {
-		range = task->asked;
-	} else if (pc_read_call(regs, nr, false, 0, &range) && range.mapping == mapping) {
-		task->asked = range;
-		task->reads = reads;
-	} else {
-		range.mapping = 0;
-	}
-	if (range.mapping) {
+	if (pc_asked(task, reads, mapping, &range)) {
 		asked = pc_pages_in(&range, first, n);
 		sums->misses += asked;
 		sums->readahead += n - asked;
@@ -269,33 +279,50 @@ int BPF_PROG(page_cache__dirtied__tp_btf_2args, struct folio *page, struct addre
 	return on_page_dirtied(page);
 }
 
-/* Since 6.10: a read looks up the pages from FIRST to LAST; as it gets them in batches, it asks again for the rest of them. */
+/* From which page on a lookup of FIRST to LAST has not been counted yet; behind LAST if all of it has. As a read gets its pages in
+ * batches, it asks again for the rest of them. A batch that ends with a page whose I/O isn't done yet is not told
+ * (filemap_get_pages returns the pages before that one), but what follows it is: so pages before FIRST that the call asks for were
+ * looked up, too. */
+static __always_inline __u64 pc_uncounted(struct pc_task *task, __u64 reads, __u64 mapping, __u64 first, __u64 last)
+{
+	bool same_call = task->seen.mapping == mapping && task->seen_reads == reads;
+	struct pc_range asked = {};
+
+	if (same_call && task->seen.last == last && task->seen.first < first)
+		return last + 1;
+	if (!first || reads == EBREC_NULL64 || !pc_asked(task, reads, mapping, &asked) || first < asked.first || first > asked.last)
+		return first;
+	/* A call may look up its pages in parts (sendfile). */
+	if (same_call && task->seen.last >= asked.first)
+		return task->seen.last < first ? task->seen.last + 1 : first;
+	return asked.first;
+}
+
+/* Since 6.10: a read has looked up pages. */
 SEC("?tp_btf/mm_filemap_get_pages")
 int BPF_PROG(page_cache__accesses__tp_btf, struct address_space *mapping, unsigned long first, unsigned long last)
 {
 	struct pc_sums *sums = pc_sums_of_current();
 	struct pc_task *task = sums ? pc_task_of_current() : NULL;
-	__u64 size, reads;
-	bool again;
+	__u64 size, reads, from;
 
 	pc_sees_accesses = 1;
 	if (!task)
 		return 0;
 	reads = pc_reads_of_current();
-	again = task->seen.mapping == (__u64)mapping && task->seen.last == last && task->seen.first < first &&
-		task->seen_reads == reads;
+	from = pc_uncounted(task, reads, (__u64)mapping, first, last);
 	task->seen.mapping = (__u64)mapping;
 	task->seen.first = first;
 	task->seen.last = last;
 	task->seen_reads = reads;
-	if (again)
+	if (from > last)
 		return 0;
 	/* Nothing is behind the end of the file, however much was asked for. */
 	size = mapping->host->i_size;
 	if (last > (size - 1) >> page_shift)
 		last = (size - 1) >> page_shift;
-	if (size && last >= first)
-		sums->accesses += last - first + 1;
+	if (size && last >= from)
+		sums->accesses += last - from + 1;
 	return 0;
 }
 

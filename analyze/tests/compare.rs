@@ -250,7 +250,7 @@ fn three_events_are_too_few_for_anything() {
     let directory = directory("compare-few");
     let few = |name: &str, n: u64| {
         let fork = |nth: u64| process::ProcessFork {
-            head: head(nth * 1_000_000_000, task(100, 100, "sh")),
+            head: head(nth * LENGTH / n, task(100, 100, "sh")),
             child: task(101 + nth as u32, 101 + nth as u32, "sh"),
             is_thread: 0,
             ..zerocopy::FromZeros::new_zeroed()
@@ -263,8 +263,9 @@ fn three_events_are_too_few_for_anything() {
         assert_eq!((code, &row(&json, "forks", "", "rate")["verdict"]), (Some(0), &Value::from("too_few")));
     }
     // But what never happened before and now often does is told, without dividing by nothing.
-    let (_, json) = compared(&[&none, &few("many", 9)]);
-    assert_eq!(row(&json, "forks", "", "rate")["base"], 0.0);
+    let (_, json) = compared(&[&none, &few("many", 500)]);
+    let forks = row(&json, "forks", "", "rate");
+    assert_eq!((&forks["base"], &forks["verdict"]), (&Value::from(0.0), &Value::from("changed")), "{forks}");
 }
 
 #[test]

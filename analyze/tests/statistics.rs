@@ -18,17 +18,30 @@ fn the_t_distribution_is_that_of_the_tables() {
         assert!(p >= 1.0 || (stats::critical(p, df) - t).abs() < 0.01, "{p} {df}: {}", stats::critical(p, df));
     }
     assert!(stats::two_sided(f64::NAN, 5.0) >= 1.0 && stats::two_sided(1e9, 30.0) > 0.0);
+    // However many degrees of freedom there are, it ends.
+    for df in [1e-3, 19.0, 1e6, 1e9, 1e12, 1e17, 1e300, f64::INFINITY, f64::NAN] {
+        for alpha in [0.5, 0.05, 1e-6, 1e-300, 0.0] {
+            let reached = stats::critical(alpha, df);
+            assert!(reached > 0.0, "{alpha} {df}: {reached}");
+        }
+    }
+    for df in [1e9, 1e17, 1e300, f64::INFINITY] {
+        assert!((stats::critical(0.05, df) - 1.959_964).abs() < 1e-4, "{df}: {}", stats::critical(0.05, df));
+    }
 }
 
 #[test]
 fn p_values_are_adjusted_as_r_does() {
     // p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05, 0.9), "BH")
-    let found = stats::adjusted(&[0.9, 0.01, 0.05, 0.02, 0.04, 0.03]);
+    let found = stats::adjusted(&[0.9, 0.01, 0.05, 0.02, 0.04, 0.03].map(|p| (p, 1.0)));
     for (found, expected) in found.iter().zip([0.9, 0.06, 0.06, 0.06, 0.06, 0.06]) {
         assert!((found - expected).abs() < 1e-12, "{found} {expected}");
     }
     // p.adjust(c(0.0001, 0.5), "BH")
-    assert_eq!(stats::adjusted(&[0.0001, 0.5]), [0.0002, 0.5]);
+    assert_eq!(stats::adjusted(&[(0.0001, 1.0), (0.5, 1.0)]), [0.0002, 0.5]);
+    // p.adjust(c(0.01 / 1.5, 0.03 / 0.5), "BH")
+    let weighted = stats::adjusted(&[(0.01, 1.5), (0.03, 0.5)]);
+    assert!((weighted[0] - 0.04 / 3.0).abs() < 1e-12 && (weighted[1] - 0.06).abs() < 1e-12, "{weighted:?}");
     assert!(stats::adjusted(&[]).is_empty());
 }
 

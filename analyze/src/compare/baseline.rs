@@ -91,8 +91,13 @@ pub fn write(path: &Path, baseline: &Baseline, replace: bool) -> Result<u64> {
     // The old one stays until the new one is whole.
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
+    // Its mode is that of a new file only: what an earlier attempt left goes.
+    match std::fs::remove_file(&partial) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(&partial).map_err(failed)?;

@@ -8,7 +8,9 @@ use super::stats::{mean, variance};
 /// Resamples. 200 are enough for a standard error (B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, section 6.4).
 pub const RESAMPLES: usize = 300;
 /// A group with about this share of a metric's events has twice the variance between runs that all events together have.
-const SMALL: f64 = 0.1;
+const SMALL: f64 = 0.2;
+/// Threads that do what others queue vary so many times as much as others: what they do in one window says little of the next.
+const POOL: f64 = 3.0;
 
 /// What is estimated.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,17 +33,19 @@ pub enum Statistic {
 
 impl Statistic {
     /// Standard deviation of the logarithm between runs of the same workload on the same host that is assumed until runs show it, of a
-    /// group that has this share of the metric's events: what contributes little varies more. `make calibrate` measures it.
-    pub fn assumed_noise(self, share: f64) -> f64 {
+    /// group that has this share of the metric's events: what contributes little varies more, and a pool of workers most. `make calibrate`
+    /// measures it.
+    pub fn assumed_noise(self, share: f64, is_pool: bool) -> f64 {
         let of_all = match self {
             Statistic::Rate { .. } | Statistic::Share { .. } => 0.10,
             Statistic::Ratio => 0.15,
-            Statistic::Quantile(p) if p <= 0.5 => 0.10,
-            Statistic::Quantile(p) if p <= 0.9 => 0.15,
-            Statistic::Quantile(p) if p <= 0.99 => 0.25,
-            Statistic::Quantile(_) => 0.35,
+            Statistic::Quantile(p) if p <= 0.5 => 0.15,
+            Statistic::Quantile(p) if p <= 0.9 => 0.20,
+            Statistic::Quantile(p) if p <= 0.99 => 0.30,
+            Statistic::Quantile(_) => 0.40,
         };
-        of_all * (1.0 + SMALL * (1.0 / share.clamp(1e-3, 1.0) - 1.0)).sqrt()
+        let of_kind = if is_pool { POOL } else { 1.0 };
+        of_kind * of_all * (1.0 + SMALL * (1.0 / share.clamp(1e-3, 1.0) - 1.0)).sqrt()
     }
 
     /// Statistics that are noisy alike.
@@ -201,6 +205,8 @@ pub struct Estimate {
     pub df: f64,
     /// The logarithm for each run by itself.
     pub of_runs: Vec<f64>,
+    /// Of what is counted, how many there were, and in how much: seconds, or the whole that they are a part of.
+    pub counted: Option<(f64, f64)>,
 }
 
 impl<'a> Side<'a> {
@@ -337,8 +343,22 @@ impl<'a> Side<'a> {
         busy: usize,
     ) -> Estimate {
         let widen = BLOCKS as f64 / (BLOCKS as f64 - 1.0);
-        let within = (variance(replicates) * widen).max(self.least_variance(statistic));
-        Estimate { value, log, within, df: (busy.saturating_sub(self.runs.len())).max(1) as f64, of_runs }
+        let (drawn, least) = (variance(replicates) * widen, self.least_variance(statistic));
+        // What is known from theory has no degrees of freedom to lose: of what never happened there is no busy block.
+        let df = if drawn > least { busy.saturating_sub(self.runs.len()).max(1) as f64 } else { f64::INFINITY };
+        Estimate { value, log, within: drawn.max(least), df, of_runs, counted: self.counted(statistic) }
+    }
+
+    /// See [`Estimate`].
+    fn counted(&self, statistic: Statistic) -> Option<(f64, f64)> {
+        let all = sums(self.cells());
+        match statistic {
+            Statistic::Rate { rows: true } => Some((all.n, all.seconds)),
+            Statistic::Rate { rows: false } => Some((all.parts, all.seconds)),
+            Statistic::Share { rows: true } => Some((all.sum, all.of)),
+            Statistic::Share { rows: false } | Statistic::Ratio => Some((all.parts, all.of)),
+            Statistic::Quantile(_) => None,
+        }
     }
 
     /// The value of a quantile or a quotient, without how sure it is.

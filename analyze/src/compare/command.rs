@@ -28,7 +28,7 @@ const LEAST: &str = "10";
 const EXAMPLES: &str = "Examples:
   ebrec compare healthy.ebrec incident.ebrec                what changed between two captures
   ebrec compare base-*.ebrec -- new-*.ebrec                 several a side: the noise between runs is measured
-  ebrec compare nightly.baseline -- new-*.ebrec --explain runqlat
+  ebrec compare --explain runqlat nightly.baseline -- new-*.ebrec
   ebrec compare base-*.ebrec --fail-on 'runqlat.p99 > +20%' --fail-on 'failed_opens worse' -- new-*.ebrec
   ebrec compare a.ebrec --output flamegraph -o cpu.svg -- b.ebrec
 
@@ -109,7 +109,8 @@ pub fn command() -> Command {
             Arg::new("explain")
                 .long("explain")
                 .value_name("METRIC")
-                .help("Shows one metric in full: both distributions, and who contributes; METRIC{comm=app} one group"),
+                .help("Shows one metric in full: both distributions, and who contributes; METRIC{comm=app} one group")
+                .conflicts_with_all(["fail-on", "policy"]),
         )
         .arg(Arg::new("only").long("only").value_name("METRIC").help("Only these metrics, separated by commas").value_delimiter(','))
         .arg(Arg::new("all").long("all").help("Shows all rows, not only what changed").action(ArgAction::SetTrue))
@@ -154,13 +155,8 @@ fn paths(matches: &ArgMatches, name: &str) -> Vec<PathBuf> {
 fn sources(matches: &ArgMatches) -> Result<Vec<Source>> {
     let mut sources = metric::sources(matches.get_one::<PathBuf>("metrics").map(PathBuf::as_path))?;
     let only: Vec<&String> = matches.try_get_many::<String>("only").ok().flatten().unwrap_or_default().collect();
-    if let Some(unknown) = only.iter().find(|name| all(&sources).iter().all(|metric| metric.name != ***name)) {
-        let error = Error::new("--only", format!("there is no metric {unknown}"));
-        let metrics = all(&sources);
-        return Err(match crate::suggest::closest(unknown, metrics.iter().map(|metric| metric.name.as_str())) {
-            Some(other) => error.hint(format!("did you mean {other}?")),
-            None => error.hint("ebrec compare --list lists the metrics"),
-        });
+    if let Some(name) = only.iter().find(|name| all(&sources).iter().all(|metric| metric.name != ***name)) {
+        return Err(metric::unknown(name, "--only", all(&sources)));
     }
     if !only.is_empty() {
         // A source is measured as a whole: its other metrics are only not looked at.
@@ -245,6 +241,10 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, settings: &Settings, q
     if !matches!(settings.format, Format::Table | Format::Json | Format::Markdown | Format::Junit) {
         return Err(Error::text("a comparison can't be written like this").hint("--output table, json, markdown, junit or flamegraph"));
     }
+    let explained = matches.get_one::<String>("explain");
+    if explained.is_some() && settings.format != Format::Table {
+        return Err(Error::text("--explain draws text only").hint("leave --output out; --output json without --explain has the numbers"));
+    }
     let mut conditions: Vec<Condition> = matches.get_many::<Condition>("fail-on").unwrap_or_default().cloned().collect();
     for path in paths(matches, "policy") {
         conditions.extend(policy::read(&path)?);
@@ -262,7 +262,7 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, settings: &Settings, q
         threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
     };
     let comparison = judge::compare(&sources, [&base, &new], rules);
-    if let Some(wanted) = matches.get_one::<String>("explain") {
+    if let Some(wanted) = explained {
         let text = explain::explain(wanted, &sources, &comparison, [&base, &new])?;
         let mut out = settings.open()?;
         out.write_all(text.as_bytes())?;

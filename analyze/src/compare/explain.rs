@@ -2,12 +2,11 @@
 
 use super::judge::{Comparison, QUANTILES, Row};
 use super::measure::{Group, Measured, Measurement, State};
-use super::metric::{Function, Metric, Source};
+use super::metric::{self, Function, Metric, Source};
 use super::output::{group_text, number, ratio, value};
 use super::sketch;
 use crate::error::{Error, Result};
 use crate::output::text::{escape, pad, width};
-use crate::suggest::closest;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -39,11 +38,7 @@ pub fn explain(wanted: &str, sources: &[Source], comparison: &Comparison, sides:
         .collect();
     let all = || sources.iter().flat_map(|source| source.metrics.iter().map(move |metric| (source, metric)));
     let Some((source, metric)) = all().find(|(_, metric)| metric.name == name) else {
-        let error = Error::new("--explain", format!("there is no metric {name}"));
-        return Err(match closest(name, all().map(|(_, metric)| metric.name.as_str())) {
-            Some(other) => error.hint(format!("did you mean {other}?")),
-            None => error.hint("ebrec compare --list lists the metrics"),
-        });
+        return Err(metric::unknown(name, "--explain", all().map(|(_, metric)| metric)));
     };
     if let Some(missing) = comparison.missing.iter().find(|missing| missing.metrics.iter().any(|other| other == name)) {
         return Ok(format!("{name} was not compared: {}\n", missing.why));

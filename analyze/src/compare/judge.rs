@@ -206,15 +206,24 @@ pub fn compare(sources: &[Source], sides: [&[Measurement]; 2], rules: Rules) -> 
     let between: BTreeMap<(usize, Group), f64> = drafts.iter().filter_map(median).collect();
     let of_task = |task: &Task<'_>| between.get(&(task.metric, task.group.clone())).copied();
     let shapes = in_threads(&tasks, rules.threads, |task| vec![shape(task, &metrics[task.metric].1, rules, of_task(task))]);
-    let p: Vec<f64> = tests.iter().flatten().map(|test| test.p).chain(shapes.iter().flatten().filter_map(|row| row.p)).collect();
+    let of_drafts = drafts.iter().zip(&tests).filter_map(|(draft, test)| Some((test.as_ref()?.p, draft.row.group.is_empty())));
+    let p: Vec<(f64, bool)> = of_drafts.chain(shapes.iter().flatten().filter_map(|row| Some((row.p?, row.group.is_empty())))).collect();
     comparison.tests = p.len();
-    let mut adjusted = stats::adjusted(&p).into_iter();
-    // What the first of so many tests needs is what any other needs at most.
-    let strictest = rules.alpha / p.len().max(1) as f64;
+    // All events of a metric together are looked at more closely than its groups, which are many: half of the false alarms that are allowed
+    // is theirs.
+    let wholes = p.iter().filter(|(_, is_whole)| *is_whole).count();
+    let weight = |is_whole: bool| match p.len() - wholes {
+        0 => 1.0,
+        _ if wholes == 0 => 1.0,
+        groups => 0.5 * p.len() as f64 / if is_whole { wholes } else { groups } as f64,
+    };
+    let mut adjusted = stats::adjusted(&p.iter().map(|(p, is_whole)| (*p, weight(*is_whole))).collect::<Vec<_>>()).into_iter();
     for (draft, test) in drafts.iter_mut().zip(tests) {
         if let Some(test) = test {
             let metric = &metrics[draft.row.metric].1;
             let matters = matters(draft);
+            // What the first of so many tests needs is what any other needs at most.
+            let strictest = rules.alpha * weight(draft.row.group.is_empty()) / p.len().max(1) as f64;
             decide(&mut draft.row, test, (adjusted.next(), strictest), metric, rules, matters);
         }
     }
@@ -379,6 +388,11 @@ fn busy(runs: &[Run<'_>]) -> usize {
     runs.iter().flat_map(|run| run.blocks).filter(|cell| cell.n > 0).count()
 }
 
+/// Whether the group's threads are those that work off what the rest of the kernel queues.
+fn is_pool(group: &Group) -> bool {
+    group.iter().any(|(column, value)| column == "comm" && value == "kworker")
+}
+
 fn drafts(task: &Task<'_>, metric: &Metric, rules: Rules) -> Vec<Draft> {
     let sides = of_task(task, metric, rules);
     let events = sides.each_ref().map(Side::events);
@@ -428,7 +442,7 @@ fn drafts(task: &Task<'_>, metric: &Metric, rules: Rules) -> Vec<Draft> {
             row,
             statistic: estimates.is_some().then_some(statistic),
             estimates,
-            assumed: statistic.assumed_noise(task.share),
+            assumed: statistic.assumed_noise(task.share, is_pool(task.group)),
             least_amount: task.least_amount,
             lost: task.lost,
         }

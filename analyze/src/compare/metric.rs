@@ -167,6 +167,15 @@ pub fn parse(name: &str, text: &str) -> Result<Source> {
     Ok(source)
 }
 
+/// The error of a name that no metric has, where `place` is what it was given to.
+pub fn unknown<'a>(name: &str, place: &str, metrics: impl IntoIterator<Item = &'a Metric>) -> Error {
+    let error = Error::new(place, format!("there is no metric {name}"));
+    match crate::suggest::closest(name, metrics.into_iter().map(|metric| metric.name.as_str())) {
+        Some(other) => error.hint(format!("did you mean {other}?")),
+        None => error.hint("ebrec compare --list lists the metrics"),
+    }
+}
+
 /// FNV-1a, 64 bits.
 pub fn fnv(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))

@@ -191,7 +191,7 @@ impl Report<'_> {
     pub fn conclusion(&self) -> String {
         match (self.sides[0].len(), self.sides[1].len(), &self.comparison.noise) {
             (1, 1, _) => {
-                let [median, tail] = [0.5, 0.99].map(|p| number(Statistic::Quantile(p).assumed_noise(1.0) * 100.0));
+                let [median, tail] = [0.5, 0.99].map(|p| number(Statistic::Quantile(p).assumed_noise(1.0, false) * 100.0));
                 format!(
                     "One capture a side: how much runs of the same workload differ is assumed ({median} % of a median, {tail} % of a p99, more of small \
                      groups), not measured. That the windows differ can be concluded, not what made them differ; several captures a side tell the noise."
@@ -283,8 +283,8 @@ impl Report<'_> {
     fn summary(&self) -> String {
         let count = |verdict| self.count(verdict);
         format!(
-            "{} metrics, {} tests: {} worse, {} changed, {} better; {} the same, {} unclear, {} with too few events. A change is at least {:.0} %, and among \
-             those called changes at most {} % are expected to be chance.",
+            "{} metrics, {} tests: {} worse, {} changed, {} better; {} the same, {} unclear, {} with too few events. A change is at least {:.0} %; if runs differ \
+             as much as assumed, at most {} % of those called changes are expected to be chance.",
             self.comparison.metrics.len(),
             self.comparison.tests,
             count(Verdict::Worse),
@@ -294,7 +294,8 @@ impl Report<'_> {
             count(Verdict::Unclear),
             count(Verdict::TooFew),
             self.least * 100.0,
-            number((1.0 - self.confidence) * 100.0),
+            // Without what subtraction leaves behind.
+            ((1.0 - self.confidence) * 1e6).round() / 1e4,
         )
     }
 

@@ -1,9 +1,8 @@
 //! What shall fail: `--fail-on 'runqlat.p99 > +20%'`, and files of such lines.
 
 use super::judge::{Comparison, Row, Verdict};
-use super::metric::{Function, Metric};
+use super::metric::{self, Function, Metric};
 use crate::error::{Error, Result};
-use crate::suggest::closest;
 
 /// The grammar, for `--help` and docs/COMPARE.md.
 pub const GRAMMAR: &str = "METRIC[{COLUMN=VALUE, …}][.STATISTIC] > LIMIT, or < LIMIT, or worse\n\
@@ -133,11 +132,7 @@ impl Condition {
     pub fn check(&self, metrics: &[&Metric]) -> Result<()> {
         let failed = |why: String| Error::new(format!("--fail-on {:?}", self.text), why);
         if self.metric != "*" && metrics.iter().all(|metric| metric.name != self.metric) {
-            let error = failed(format!("there is no metric {}", self.metric));
-            return Err(match closest(&self.metric, metrics.iter().map(|metric| metric.name.as_str())) {
-                Some(other) => error.hint(format!("did you mean {other}?")),
-                None => error.hint("ebrec compare --list lists the metrics"),
-            });
+            return Err(metric::unknown(&self.metric, &format!("--fail-on {:?}", self.text), metrics.iter().copied()));
         }
         let Some(statistic) = &self.statistic else { return Ok(()) };
         let known = |metric: &&&Metric| match &metric.function {

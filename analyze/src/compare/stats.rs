@@ -137,34 +137,75 @@ pub fn test(sides: &[Estimate; 2], assumed: f64, lost: [f64; 2]) -> Test {
     let variance: f64 = parts.iter().map(|(variance, _)| variance).sum();
     // F. Satterthwaite, Biometrics Bulletin 2, 1946.
     let df = variance.powi(2) / parts.iter().map(|(variance, df)| variance.powi(2) / df).sum::<f64>();
-    let df = if df.is_finite() { df.max(1.0) } else { 1.0 };
-    let (change, error) = (new.log - base.log, variance.sqrt());
+    // Of no variance it is not a number, for which `max` takes the other.
+    let df = df.max(1.0);
+    let change = new.log - base.log;
+    let error = few(sides, change, variance).unwrap_or_else(|| variance.sqrt());
     let p = if error > 0.0 { two_sided(change / error, df) } else { 1.0 };
     Test { change, error, df, p }
 }
 
+/// Fewer events than this on a side, and a logarithm is no longer about normally distributed.
+const FEW: f64 = 10.0;
+
+/// The standard error where a side has few events or none: there `change` over its `variance` understates what is seen (from none to ten is
+/// no accident), so it is replaced by the signed root of the likelihood ratio of two Poisson counts with the same rate (D. Cox and D. Hinkley,
+/// Theoretical Statistics, 1974, section 9.3), widened by as much as the variance exceeds that of such counts.
+fn few(sides: &[Estimate; 2], change: f64, variance: f64) -> Option<f64> {
+    let [(x, t), (y, u)] = [sides[0].counted?, sides[1].counted?];
+    if x.min(y) >= FEW || x + y <= 0.0 || !(t > 0.0 && u > 0.0) {
+        return None;
+    }
+    let expected = [(x + y) * t / (t + u), (x + y) * u / (t + u)];
+    let part = |count: f64, expected: f64| if count > 0.0 { count * (count / expected).ln() } else { 0.0 };
+    let ratio = 2.0 * (part(x, expected[0]) + part(y, expected[1]));
+    // The variance of the logarithms was that of the counts that were seen: of none it is 2, of the expected number less.
+    let seen = 1.0 / (x + 0.5) + 1.0 / (y + 0.5);
+    let same = 1.0 / expected[0] + 1.0 / expected[1];
+    let wider = (same + (variance - seen).max(0.0)) / same;
+    let error = change.abs() / (ratio.max(0.0) / wider).sqrt();
+    // Of the same rate on both sides neither says anything.
+    (error.is_finite() && error > 0.0).then_some(error.min(variance.sqrt()))
+}
+
 /// Probability of a value of Student's t at least so far from 0.
 pub fn two_sided(t: f64, df: f64) -> f64 {
-    match StudentsT::new(0.0, 1.0, df) {
+    // With more, statrs computes nonsense, and it is the normal distribution in any case.
+    match StudentsT::new(0.0, 1.0, if df > 1e9 { 1e9 } else { df }) {
         Ok(distribution) if t.is_finite() => (2.0 * distribution.cdf(-t.abs())).clamp(f64::MIN_POSITIVE, 1.0),
         _ => 1.0,
     }
 }
 
-/// The value of Student's t that is exceeded, on either side, with probability `alpha`.
+/// The value of Student's t that is exceeded, on either side, with probability `alpha`; infinite if there is none below 1e300.
+///
+/// Bisection ends, which the iteration of statrs' `inverse_cdf` (AS 109) need not: with many degrees of freedom it doesn't.
 pub fn critical(alpha: f64, df: f64) -> f64 {
-    StudentsT::new(0.0, 1.0, df).map_or(f64::INFINITY, |distribution| distribution.inverse_cdf(1.0 - alpha / 2.0))
+    let (mut low, mut high) = (0.0, 1.0);
+    while two_sided(high, df) > alpha {
+        (low, high) = (high, high * 2.0);
+        if high > 1e300 {
+            return f64::INFINITY;
+        }
+    }
+    while high - low > 1e-9 * high {
+        let middle = low + (high - low) / 2.0;
+        if two_sided(middle, df) > alpha { low = middle } else { high = middle }
+    }
+    high
 }
 
-/// Benjamini and Hochberg's adjusted p-values, in the order of `p`.
-pub fn adjusted(p: &[f64]) -> Vec<f64> {
+/// Benjamini and Hochberg's adjusted p-values, in the order of `p`, of tests with weights whose mean is 1 (C. Genovese, K. Roeder and L. Wasserman,
+/// Biometrika 93, 2006): fixed beforehand, they say which are looked at more closely.
+pub fn adjusted(p: &[(f64, f64)]) -> Vec<f64> {
+    let weighted: Vec<f64> = p.iter().map(|(p, weight)| p / weight).collect();
     let mut order: Vec<usize> = (0..p.len()).collect();
-    order.sort_by(|a, b| p[*b].total_cmp(&p[*a]));
+    order.sort_by(|a, b| weighted[*b].total_cmp(&weighted[*a]));
     let mut adjusted = vec![1.0; p.len()];
     let mut least = 1.0f64;
     for (above, at) in order.into_iter().enumerate() {
         let rank = p.len() - above;
-        least = least.min(p[at] * p.len() as f64 / rank as f64);
+        least = least.min(weighted[at] * p.len() as f64 / rank as f64);
         adjusted[at] = least;
     }
     adjusted

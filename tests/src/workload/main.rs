@@ -94,7 +94,7 @@ const COMMANDS: &[Entry] = &[
     ("pingpong", 1, &["cpu"], &[], pingpong::run),
     ("pid-reuse", 0, &["times", "gap-ms"], &[], reuse::run),
     ("block", 0, &["device", "scheduler", "repeat"], &[], block::run),
-    ("page-cache", 0, &[], &[], page_cache::run),
+    ("page-cache", 0, &["slow"], &[], page_cache::run),
     ("block-errors", 0, &[], &[], block::errors),
     ("calls", 1, &["sleeps"], &[], calls::run),
     ("calls-hold", 0, &[], &[], calls::hold),

@@ -12,8 +12,8 @@ use std::path::Path;
 const PAGE: u64 = 4096;
 const FILE_PAGES: u64 = 1024;
 
-/// `page-cache`: a file in TMPDIR, which must be on a disk.
-pub fn run(_: &Args) -> Result<Value> {
+/// `page-cache [--slow DEVICE]`: a file in TMPDIR, which must be on a disk, and a device of 4 MiB or more that takes its time for a request.
+pub fn run(args: &Args) -> Result<Value> {
     let dir = TempDir::new("page-cache")?;
     let path = dir.path().join("file");
     std::fs::write(&path, vec![0x5a; (FILE_PAGES * PAGE) as usize]).context("write the file")?;
@@ -68,6 +68,19 @@ pub fn run(_: &Args) -> Result<Value> {
         let mut memory = crate::loopdev::Aligned::new(64 * 1024)?;
         memory.read_at(&file, 64 * 1024, 0).map(|_| ())
     })?;
+    if let Some(slow) = args.option("slow") {
+        // The first pages are there; the one behind them is on its way, because another process asked for it. So the kernel looks up
+        // the first, finds that one locked, and only then the rest.
+        let slow = Path::new(slow);
+        evict(slow)?;
+        open(slow, true)?.read_exact_at(&mut vec![0; 70 * PAGE as usize], 0).context("read the first pages")?;
+        let other = sys::fork(|| every(&open(slow, true)?, 1, 1, 70 * PAGE).map(|()| 0))?;
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        case("half there, in one call", json!({ "accesses": 256, "misses": 185, "added": 185 }), &|| {
+            open(slow, true)?.read_exact_at(&mut vec![0; 256 * PAGE as usize], 0).context("read")
+        })?;
+        sys::wait_ok(other).context("the other reader")?;
+    }
     case("dirtied", json!({ "added": 300, "dirtied": 300 }), &|| write_pages(device.path(), 300))?;
     case("dirtied again", json!({ "dirtied": 300 }), &|| write_pages(device.path(), 300))?;
     Ok(json!({ "cases": cases }))

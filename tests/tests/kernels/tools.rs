@@ -128,7 +128,8 @@ fn opensnoop(printed: &str, capture: &Capture, dir: &Path, found: &mut Findings)
 }
 
 /// PID AGE FILE. It knows a file by the address of its dentry, so it sees the one that was renamed in between (once in each directory), which
-/// the report leaves out; and now and then a link that got an address that was known. Of a name it has 31 bytes.
+/// the report leaves out; and now and then what got an address that was known: a link, or a directory that unlink refuses, whose result
+/// it doesn't look at. Of a name it has 31 bytes.
 fn filelife(printed: &str, capture: &Capture, dir: &Path, found: &mut Findings) -> Result<String> {
     let truth = truth(dir, "files")?;
     let of_it = truth["pid"].to_string();
@@ -150,7 +151,7 @@ fn filelife(printed: &str, capture: &Capture, dir: &Path, found: &mut Findings) 
         })
         .collect();
     let renamed = live.iter().filter(|(name, _)| name == "after").count();
-    live.retain(|(name, _)| !["after", "second-name", "link", "loop"].contains(&name.as_str()));
+    live.retain(|(name, _)| !["after", "second-name", "link", "loop", "sub"].contains(&name.as_str()));
     found.equal("filelife", "renamed files", renamed, list(&truth["dirs"]).len());
     // It prints what each CPU has for it, one CPU after the other.
     for all in [&mut live, &mut lives] {

@@ -96,6 +96,21 @@ blocks() {
   return 0
 }
 
+# A disk that takes 300 ms for a request.
+SLOW=
+slow_disk() {
+  modprobe configfs 2>/dev/null
+  mount -t configfs configfs /sys/kernel/config 2>/dev/null
+  slow=/sys/kernel/config/nullb/slow
+  mkdir $slow || die "null_blk has no configfs"
+  for setting in size=16 memory_backed=1 irqmode=2 completion_nsec=300000000; do
+    echo ${setting#*=} >$slow/${setting%=*} || die "null_blk: $setting"
+  done
+  echo 1 >$slow/power || die "null_blk: power"
+  for disk in /dev/nullb*; do [ "$disk" = /dev/nullb0 ] || SLOW="--slow $disk"; done
+  [ -n "$SLOW" ] || die "null_blk: no second disk"
+}
+
 # Lookups by the C library that is in use since long, and by a copy that comes into use now; those that nobody answers take seconds.
 names() {
   mkdir -p "$OUT/own"
@@ -148,6 +163,7 @@ if [ -d /tools/bin ]; then
   mkdir -p "$OUT/peers"
   # biolatency knows the disks that are there when it starts.
   modprobe null_blk nr_devices=1 gb=1 memory_backed=1
+  slow_disk
   for peer in $PEERS; do
     case $peer in
       tcptop) peer "$peer" -C -r 1000 1 1000 ;;
@@ -203,7 +219,8 @@ truth faults major-faults 50
 others=$peers peers=
 [ ! -d /tools/bin ] || peer cachestat 100000
 until_true attached
-truth page_cache page-cache
+# shellcheck disable=SC2086 # an option and its value, or nothing
+truth page_cache page-cache $SLOW
 end_peers
 peers=$others
 unset TMPDIR
@@ -224,13 +241,15 @@ start sys_exit --probes process,tcp,page_cache --mechanism sys_exit
 truth exec exec --codes 2
 truth tcp $TCP
 export TMPDIR=$DISK
-truth page_cache page-cache
+# shellcheck disable=SC2086
+truth page_cache page-cache $SLOW
 unset TMPDIR
 stop
 start kprobe --probes tcp,page_cache --mechanism kprobe
 truth tcp $TCP
 export TMPDIR=$DISK
-truth page_cache page-cache
+# shellcheck disable=SC2086
+truth page_cache page-cache $SLOW
 unset TMPDIR
 stop
 start fexit --probes process,tcp --mechanism fexit
@@ -239,7 +258,8 @@ truth tcp $TCP
 stop
 start fentry --probes tcp,oom,page_cache --mechanism fentry
 export TMPDIR=$DISK
-truth page_cache page-cache
+# shellcheck disable=SC2086
+truth page_cache page-cache $SLOW
 unset TMPDIR
 truth resets tcp-resets 2
 truth oom oom
