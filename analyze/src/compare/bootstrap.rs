@@ -205,8 +205,19 @@ pub struct Estimate {
     pub df: f64,
     /// The logarithm for each run by itself.
     pub of_runs: Vec<f64>,
-    /// Of what is counted, how many there were, and in how much: seconds, or the whole that they are a part of.
-    pub counted: Option<(f64, f64)>,
+    /// What it was counted of; `None` of a quantile.
+    pub counted: Option<Counted>,
+}
+
+/// The events of an estimate that is made of sums.
+#[derive(Debug, Clone, Copy)]
+pub struct Counted {
+    /// How many.
+    pub n: f64,
+    /// In how much: seconds, or the whole that they are a part of.
+    pub of: f64,
+    /// Whether they have amounts, so that their number doesn't tell all.
+    pub amounts: bool,
 }
 
 impl<'a> Side<'a> {
@@ -350,15 +361,16 @@ impl<'a> Side<'a> {
     }
 
     /// See [`Estimate`].
-    fn counted(&self, statistic: Statistic) -> Option<(f64, f64)> {
+    fn counted(&self, statistic: Statistic) -> Option<Counted> {
         let all = sums(self.cells());
-        match statistic {
-            Statistic::Rate { rows: true } => Some((all.n, all.seconds)),
-            Statistic::Rate { rows: false } => Some((all.parts, all.seconds)),
-            Statistic::Share { rows: true } => Some((all.sum, all.of)),
-            Statistic::Share { rows: false } | Statistic::Ratio => Some((all.parts, all.of)),
-            Statistic::Quantile(_) => None,
-        }
+        let (n, of, amounts) = match statistic {
+            Statistic::Rate { rows: true } => (all.n, all.seconds, false),
+            Statistic::Rate { rows: false } => (all.parts, all.seconds, true),
+            Statistic::Share { rows: true } => (all.sum, all.of, false),
+            Statistic::Share { rows: false } | Statistic::Ratio => (all.parts, all.of, true),
+            Statistic::Quantile(_) => return None,
+        };
+        Some(Counted { n, of, amounts })
     }
 
     /// The value of a quantile or a quotient, without how sure it is.

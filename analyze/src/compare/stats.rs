@@ -152,8 +152,11 @@ const FEW: f64 = 10.0;
 /// no accident), so it is replaced by the signed root of the likelihood ratio of two Poisson counts with the same rate (D. Cox and D. Hinkley,
 /// Theoretical Statistics, 1974, section 9.3), widened by as much as the variance exceeds that of such counts.
 fn few(sides: &[Estimate; 2], change: f64, variance: f64) -> Option<f64> {
-    let [(x, t), (y, u)] = [sides[0].counted?, sides[1].counted?];
-    if x.min(y) >= FEW || x + y <= 0.0 || !(t > 0.0 && u > 0.0) {
+    let [base, new] = [sides[0].counted?, sides[1].counted?];
+    let ((x, t), (y, u)) = ((base.n, base.of), (new.n, new.of));
+    // Amounts are as uncertain as they are different, unless there are none.
+    let few = if base.amounts || new.amounts { f64::MIN_POSITIVE } else { FEW };
+    if x.min(y) >= few || x + y <= 0.0 || !(t > 0.0 && u > 0.0) {
         return None;
     }
     let expected = [(x + y) * t / (t + u), (x + y) * u / (t + u)];
