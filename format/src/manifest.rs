@@ -127,8 +127,15 @@ pub struct Cost {
     pub max_rss_bytes: u64,
     /// Ring buffers, all together, bytes.
     pub ring_bytes: u64,
+    /// In which scheduling classes its threads ran.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub scheduling: String,
+    /// Whether its memory was locked, so that it can't be paged out.
+    pub memory_locked: bool,
     /// From start to all hooks attached, ns.
     pub start_ns: u64,
+    /// From the end of the window until no program is attached any more, ns.
+    pub detach_ns: u64,
     /// From the end of the window to the usable file, ns.
     pub stop_ns: u64,
 }

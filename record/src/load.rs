@@ -3,6 +3,7 @@
 use crate::hooks::{self, Hook, Program};
 use crate::kernel::{Kernel, variable_offset};
 use crate::perf_event;
+use crate::scheduling::{Class, enter};
 use crate::uprobes::{FunctionProgram, Watcher};
 use anyhow::{Context, Result, bail};
 use ebrec_format::events::session::LibraryRow;
@@ -12,7 +13,7 @@ use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, MapType, Object, Objec
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// The mechanism of handlers of system calls (`bpf/syscalls.h`): not attached, but called by [`DISPATCHER`].
 const HANDLER: &str = "sys_exit";
@@ -72,10 +73,17 @@ pub struct Settings {
     pub prefer: Option<String>,
 }
 
-/// The loaded and attached programs. Dropping it detaches everything.
-pub struct Attached {
+/// The loaded programs and their maps, which others than the one that detaches may look at.
+pub struct Loaded {
     /// What became of each hook.
     pub hooks: Vec<Hook>,
+    object: Object,
+}
+
+/// The loaded and attached programs. Dropping it detaches everything.
+pub struct Attached {
+    /// The programs.
+    pub loaded: Arc<Loaded>,
     /// The ring buffers.
     pub rings: Vec<MapHandle>,
     /// Counts of dropped records.
@@ -86,7 +94,6 @@ pub struct Attached {
     watcher: Option<Watcher>,
     /// The libraries in which hooks were; known at the end.
     pub libraries: Vec<LibraryRow>,
-    object: Object,
 }
 
 /// The programs of the embedded object.
@@ -229,7 +236,7 @@ fn attempt(kernel: &Kernel, settings: &Settings, hooks: Vec<Hook>) -> Result<Att
     let snapshot = run_iterators(&object, &chosen, "iter_start")?;
     // After the hooks that tell of new programs, so that none is missed in between.
     let watcher = watch_libraries(&object, &chosen)?;
-    Ok(Attached { hooks, rings, drops, snapshot, links, watcher, libraries: Vec::new(), object })
+    Ok(Attached { loaded: Arc::new(Loaded { hooks, object }), rings, drops, snapshot, links, watcher, libraries: Vec::new() })
 }
 
 /// Starts to look for libraries, if a program is for their functions.
@@ -434,16 +441,35 @@ fn run_iterators(object: &Object, programs: &[Program], moment: &str) -> Result<
     Ok(records)
 }
 
+/// Closes links. For some the kernel waits until all CPUs have passed by, so it is asked from several threads at once.
+fn detach_links(links: Vec<Link>) {
+    let mut piles: Vec<Vec<Link>> = Vec::new();
+    piles.resize_with(8.min(links.len()), Vec::new);
+    for (place, link) in links.into_iter().enumerate() {
+        piles[place % 8].push(link);
+    }
+    std::thread::scope(|scope| {
+        for pile in piles {
+            scope.spawn(move || {
+                enter(Class::RealTime);
+                drop(pile);
+            });
+        }
+    });
+}
+
 impl Attached {
     /// Detaches all hooks; the maps, and what is still in the rings, remain.
     pub fn detach(&mut self) {
-        self.iterate("iter_stop");
-        self.links.clear();
+        self.loaded.iterate("iter_stop");
+        detach_links(std::mem::take(&mut self.links));
         if let Some(mut watcher) = self.watcher.take() {
             self.libraries = watcher.stop();
         }
     }
+}
 
+impl Loaded {
     /// Records of the iterators that run at the end.
     pub fn final_records(&self) -> Vec<u8> {
         self.iterate("iter_end")

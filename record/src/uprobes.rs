@@ -10,6 +10,7 @@
 
 use crate::drain::boot_ns;
 use crate::elf;
+use crate::scheduling::{Class, enter};
 use anyhow::{Context, Result};
 use ebrec_format::events::session::LibraryRow;
 use ebrec_format::kind::LOOKUP_FUNCTIONS;
@@ -117,7 +118,10 @@ fn detach(attached: Vec<OwnedFd>) {
     }
     std::thread::scope(|scope| {
         for pile in piles {
-            scope.spawn(move || drop(pile));
+            scope.spawn(move || {
+                enter(Class::RealTime);
+                drop(pile);
+            });
         }
     });
 }
@@ -152,7 +156,11 @@ impl Watcher {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
         let (ready, is_ready) = std::sync::mpsc::channel();
-        let watch = move || Libraries::new(programs).map_or_else(Vec::new, |libraries| libraries.watch(&started, &seen, &flag, &ready));
+        let watch = move || {
+            // Until all processes have been looked at, the start waits for it; then it needs a CPU soon, because new programs may end soon.
+            enter(Class::Favoured);
+            Libraries::new(programs).map_or_else(Vec::new, |libraries| libraries.watch(&started, &seen, &flag, &ready))
+        };
         let thread = std::thread::Builder::new().name("ebrec-uprobes".to_owned()).spawn(watch).context("cannot start a thread")?;
         let _ = is_ready.recv_timeout(START_PATIENCE);
         Ok(Watcher { stop, thread: Some(thread) })

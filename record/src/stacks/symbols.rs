@@ -14,8 +14,9 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, Instant};
 
 const OUT_OF_TIME: &str = "out of time";
 const NO_SYMBOLS: &str = "no symbols";
@@ -23,6 +24,8 @@ const UNKNOWN_PLACE: &str = "unknown place";
 
 /// Tables of symbols that stay in memory until they are needed again: by the bytes of their files, of which they take a small part.
 const CACHED_BYTES: u64 = 256 << 20;
+/// How long the end may have to wait for a look at the flag.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Jobs that wait; more are given up.
 const MOST_JOBS: usize = 1 << 16;
 
@@ -110,8 +113,8 @@ impl Names {
         }
     }
 
-    /// Waits for the answers until the deadline, and reads the perf maps.
-    pub fn finish(&mut self, places: impl Iterator<Item = (Region, u64)>, known: &mut Places, deadline: Instant) {
+    /// Waits for the answers until the deadline, or until there is a hurry, and reads the perf maps.
+    pub fn finish(&mut self, places: impl Iterator<Item = (Region, u64)>, known: &mut Places, deadline: Instant, hurry: &AtomicBool) {
         let mut maps = HashMap::new();
         for (region, at) in places {
             if let Region::Jit(nth) = region
@@ -120,9 +123,11 @@ impl Names {
                 self.names.insert((region, at), name.into());
             }
         }
-        while self.open.values().any(|&open| open > 0) {
-            match self.answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        while self.open.values().any(|&open| open > 0) && !hurry.load(Ordering::Acquire) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.answers.recv_timeout(left.min(LOOK_EVERY)) {
                 Ok(answer) => self.take(answer),
+                Err(RecvTimeoutError::Timeout) if left > LOOK_EVERY => {}
                 Err(_) => break,
             }
         }
