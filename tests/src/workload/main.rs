@@ -19,6 +19,7 @@ mod interrupts;
 mod loopdev;
 mod net;
 mod oom;
+mod overload;
 mod page_cache;
 mod pingpong;
 mod resets;
@@ -52,6 +53,8 @@ ebrec-workload: known activity, and its ground truth as JSON on stdout
   tcp-rtt [N] [--pause-ms N]                      N round trips with pauses, and the kernel's round-trip times before each
   signals [N]                                     N of each kind from one process to another, a fault, a child's end
   oom                                             a process that needs more memory than its cgroup may have (root)
+  overload [PAIRS] [--seconds N]                  PAIRS of threads that keep each other runnable, and a loop of system calls
+  hog [MB] [--seconds N]                          MB of memory, touched again and again
   interrupts [SECONDS]                            traffic over loopback, and the kernel's counts of interrupts around it
   dns [--slow-ms N] [--repeat N] [--run SCRIPT]   DNS queries to a resolver of its own, in its own namespaces (root)
   major-faults [N] [--dir DIR]                    N pages of a file on a disk, touched one by one
@@ -88,6 +91,8 @@ const COMMANDS: &[Entry] = &[
     ("tcp-rtt", 1, &["pause-ms"], &[], rtt::run),
     ("signals", 1, &[], &[], signals::run),
     ("oom", 0, &[], &[], oom::run),
+    ("overload", 1, &["seconds"], &[], overload::run),
+    ("hog", 1, &["seconds"], &[], overload::hog),
     ("interrupts", 1, &[], &[], interrupts::run),
     ("dns", 0, &["slow-ms", "repeat", "run"], &[], dns::run),
     ("major-faults", 1, &["dir"], &[], faults::run),
