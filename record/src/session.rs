@@ -9,7 +9,7 @@ use crate::load::{self, Attached, Settings};
 use crate::losses::Losses;
 use crate::report;
 use crate::signals::{Command, Signals};
-use crate::store::{Gauge, Layout, Store, Work, partial_path};
+use crate::store::{Gauge, Layout, Place, Store, Work, partial_path};
 use crate::usage::{Usage, filters_of, probes_of, syscalls_of};
 use anyhow::{Context as _, Result, bail};
 use ebrec_format::events::session::{CaptureRow, Clock, Loss, ProbeRow};
@@ -17,7 +17,7 @@ use ebrec_format::kind::{Context, NoResolver};
 use ebrec_format::manifest::{Cost, FORMAT_VERSION, HookState, Manifest, ProbeState};
 use ebrec_format::table::{Row, batch_of};
 use ebrec_format::wire::{NULL32, NULL64};
-use ebrec_format::{events, manifest};
+use ebrec_format::{capture, events, manifest};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,10 +79,8 @@ pub fn record(args: &Record) -> Result<Outcome> {
         // A table that only hooks feed which nobody asked for is not captured; it isn't empty.
         probes.contains(probe.name) && (hooks.peek().is_none() || hooks.any(|hook| !hook.is_off()))
     };
-    if args.force {
-        remove(&output)?;
-    }
-    let mut store = Store::create(&output, layout, present, gauge.clone())?;
+    let place = Place { output: &output, layout, force: args.force, max_size: args.max_size };
+    let mut store = Store::create(&place, present, gauge.clone())?;
     let counters = Arc::new(Counters::default());
     let (work, work_queue) = sync_channel::<Work>(4);
     let mut running = Running {
@@ -199,22 +197,13 @@ fn refuse_existing(output: &Path, force: bool) -> Result<()> {
         bail!(Usage::new(format!("{}: no such directory", parent.display()), "create it, or give another -o"));
     }
     for path in [output.to_owned(), partial_path(output)] {
-        if path.symlink_metadata().is_ok() && !force {
+        let Ok(metadata) = path.symlink_metadata() else { continue };
+        if !force {
             bail!(Usage::new(format!("{} exists", path.display()), "give another -o, or --force to overwrite it"));
         }
-    }
-    Ok(())
-}
-
-/// Removes what `--force` allows to: a capture of this name, never another directory.
-fn remove(output: &Path) -> Result<()> {
-    for path in [output.to_owned(), partial_path(output)] {
-        let Ok(metadata) = path.symlink_metadata() else { continue };
-        if !metadata.is_dir() {
-            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        } else if path.join(manifest::MANIFEST).is_file() {
-            std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        } else {
+        // What --force allows to replace: a capture of this name, never another directory.
+        let parts = [manifest::MANIFEST, capture::PACK, capture::LOOSE];
+        if metadata.is_dir() && !parts.iter().any(|part| path.join(part).exists()) {
             bail!(Usage::new(format!("{} is a directory and not a capture", path.display()), "give another -o"));
         }
     }
@@ -447,7 +436,7 @@ impl Running {
             if self.gauge.failed.load(Ordering::Acquire) {
                 break "write error".to_owned();
             }
-            if self.gauge.bytes.load(Ordering::Relaxed) >= args.max_size {
+            if self.gauge.full.load(Ordering::Acquire) {
                 break "max-size".to_owned();
             }
             if elapsed >= next {
