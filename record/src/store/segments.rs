@@ -88,11 +88,6 @@ impl TableFile {
         TableFile { table, open: None, next: 1, loose: Vec::new(), state: TableState::default(), packed: 0, sealed: (0, 0), empty }
     }
 
-    /// Whether some row waits for being sealed.
-    pub fn is_open(&self) -> bool {
-        self.open.is_some()
-    }
-
     /// Whether it has no segment, not even one in the making.
     pub fn has_none(&self) -> bool {
         self.open.is_none() && self.loose.is_empty() && self.packed == 0

@@ -209,7 +209,7 @@ fn the_old_capture_is_there_until_the_new_one_is() {
     for (old, new) in [(Layout::File, Layout::File), (Layout::Dir, Layout::File), (Layout::File, Layout::Dir), (Layout::Dir, Layout::Dir)] {
         let dir = Dir::new("force");
         let clock = table("clock");
-        let mut make = |layout, number, finish: bool| {
+        let make = |layout, number, finish: bool| {
             let (output, gauge) = (dir.output(), Arc::default());
             let mut store = Store::create(&Place { output: &output, layout, force: true, max_size: 1 << 30 }, |_| true, gauge).unwrap();
             store.write(clock, &rows(number, 1)).unwrap();
