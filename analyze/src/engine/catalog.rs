@@ -1,7 +1,7 @@
 //! Which tables and views a query may name, and what it hears when one is missing.
 
 use super::filter::{Acting, Filter};
-use super::table::{CaptureTable, File, PARTITION_COLUMNS, check_frame, damaged};
+use super::table::{CaptureTable, File, PARTITION_COLUMNS, check_frame, damaged, metadata};
 use super::{Engine, Shared};
 use crate::error::Error;
 use crate::query::{Query, params};
@@ -10,13 +10,13 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::plan_err;
-use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use ebrec_format::capture::Capture;
 use ebrec_format::events;
 use ebrec_format::manifest::HookState;
+use parquet::arrow::parquet_to_arrow_schema;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -164,8 +164,10 @@ impl Tables {
         let Some(file) = files.first() else { return Err(self.missing(name).into()) };
         let store = self.shared.store.as_ref();
         check_frame(store, name, file).await?;
-        let schema = DFParquetMetadata::new(store, &file.meta).fetch_schema().await;
-        Ok(Arc::new(schema.map_err(|error| damaged(name, file, error.find_root().strip_backtrace()))?))
+        let cache = self.shared.runtime.cache_manager.get_file_metadata_cache();
+        let metadata = metadata(store, name, file, &cache).await?;
+        let schema = parquet_to_arrow_schema(metadata.file_metadata().schema_descr(), None);
+        Ok(Arc::new(schema.map_err(|error| damaged(name, file, error))?))
     }
 
     /// A table, filtered.

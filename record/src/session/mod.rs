@@ -19,13 +19,13 @@ use crate::losses::Losses;
 use crate::report;
 use crate::scheduling;
 use crate::signals::{Command, Signals, Status};
-use crate::store::{Gauge, Layout, Store, Work, partial_path};
+use crate::store::{Gauge, Layout, Place, Store, Work, partial_path};
 use crate::talk::{self, say};
 use crate::usage::{Usage, filters_of, probes_of, syscalls_of};
 use anyhow::{Context as _, Result, bail};
 use ebrec_format::events;
 use ebrec_format::manifest::Manifest;
-use setup::{enable_stats, first_manifest, output_path, refuse_existing, remove, settings};
+use setup::{enable_stats, first_manifest, output_path, refuse_existing, settings};
 use state::{End, State};
 use std::path::Path;
 use std::sync::Arc;
@@ -97,10 +97,8 @@ pub fn record(args: &Record) -> Result<Outcome> {
         // A table that only hooks feed which nobody asked for is not captured; it isn't empty.
         probes.contains(probe.name) && (hooks.peek().is_none() || hooks.any(|hook| !hook.is_off()))
     };
-    if args.force {
-        remove(&output)?;
-    }
-    let mut store = Store::create(&output, layout, present, gauge.clone())?;
+    let place = Place { output: &output, layout, force: args.force, max_size: args.max_size };
+    let mut store = Store::create(&place, present, gauge.clone())?;
     let counters = Arc::new(Counters::default());
     let (work, work_queue) = flow::<Work>(ENCODER_BYTES);
     let losses = Losses::new(&attached.drops)?;
