@@ -2,6 +2,7 @@
 
 use crate::hooks::{self, Hook, Program};
 use crate::kernel::{Kernel, variable_offset};
+use crate::maps;
 use crate::perf_event;
 use crate::uprobes::{FunctionProgram, Watcher};
 use anyhow::{Context, Result, bail};
@@ -54,6 +55,8 @@ pub struct Settings {
     pub rings: u32,
     /// Size of each, bytes, a power of two.
     pub ring_bytes: u32,
+    /// What the other maps may take, bytes.
+    pub map_bytes: u64,
     /// Pids whose processes, with descendants, alone are recorded.
     pub pids: Vec<u32>,
     /// Names of threads that alone are recorded.
@@ -123,10 +126,11 @@ pub fn load(kernel: &Kernel, settings: &Settings) -> Result<Attached> {
     probes.insert("core".to_owned());
     let all = programs()?;
     let mut excluded = not_asked(settings, &all);
+    let uses = maps::Uses::of(OBJECT)?;
     // Each turn loses at least one program, so this ends.
     loop {
         let hooks = hooks::choose(&all, &probes, kernel, &excluded, settings.prefer.as_deref());
-        match attempt(kernel, settings, hooks) {
+        match attempt(kernel, settings, &uses, hooks) {
             Ok(attached) => return Ok(attached),
             Err(Failed::Program { name, reason }) if name == DISPATCHER => {
                 excluded.extend(refused_handlers(settings, &all, &excluded, &reason)?);
@@ -193,7 +197,7 @@ impl From<anyhow::Error> for Failed {
     }
 }
 
-fn attempt(kernel: &Kernel, settings: &Settings, hooks: Vec<Hook>) -> Result<Attached, Failed> {
+fn attempt(kernel: &Kernel, settings: &Settings, uses: &maps::Uses, hooks: Vec<Hook>) -> Result<Attached, Failed> {
     let chosen: Vec<Program> =
         hooks.iter().filter_map(|hook| hook.choice.as_ref().ok()).flat_map(|(_, programs)| programs.clone()).collect();
     // Handlers are called by the dispatcher, which is loaded only for them.
@@ -209,11 +213,7 @@ fn attempt(kernel: &Kernel, settings: &Settings, hooks: Vec<Hook>) -> Result<Att
         let name = prog.name().to_string_lossy().into_owned();
         prog.set_autoload(chosen.iter().any(|program| program.name == name));
     }
-    for mut map in open.maps_mut() {
-        if !kernel.has_map_type(map.map_type().into()) {
-            map.set_autocreate(false).context("cannot leave out a map")?;
-        }
-    }
+    choose_maps(&mut open, kernel, settings, &uses.unneeded(&chosen, &handlers))?;
     take_log();
     let object = open.load().map_err(|error| blame(&error))?;
     let rings = make_rings(&object, settings)?;
@@ -230,6 +230,34 @@ fn attempt(kernel: &Kernel, settings: &Settings, hooks: Vec<Hook>) -> Result<Att
     // After the hooks that tell of new programs, so that none is missed in between.
     let watcher = watch_libraries(&object, &chosen)?;
     Ok(Attached { hooks, rings, drops, snapshot, links, watcher, libraries: Vec::new(), object })
+}
+
+/// Leaves out the maps that aren't needed, and gives the others their sizes.
+fn choose_maps(open: &mut OpenObject, kernel: &Kernel, settings: &Settings, unneeded: &BTreeSet<String>) -> Result<()> {
+    let mut shapes = Vec::new();
+    for mut map in open.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        if !kernel.has_map_type(map.map_type().into()) || unneeded.contains(&name) {
+            map.set_autocreate(false).context("cannot leave out a map")?;
+            continue;
+        }
+        let is_hash = matches!(map.map_type(), MapType::Hash | MapType::LruHash);
+        shapes.push(maps::Shape { name, is_hash, key: map.key_size(), value: map.value_size(), entries: map.max_entries() });
+    }
+    let facts = maps::Facts {
+        follows: !settings.pids.is_empty(),
+        slots_in_tasks: kernel.keeps_slots_in_tasks(),
+        tasks: maps::tasks(),
+        cpus: crate::host::possible_cpus(),
+    };
+    maps::fit(&mut shapes, &facts, settings.map_bytes);
+    for mut map in open.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        if let Some(shape) = shapes.iter().find(|shape| shape.name == name && shape.is_hash && shape.entries != map.max_entries()) {
+            map.set_max_entries(shape.entries).with_context(|| format!("cannot set the size of map {name}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Starts to look for libraries, if a program is for their functions.
@@ -442,6 +470,11 @@ impl Attached {
         if let Some(mut watcher) = self.watcher.take() {
             self.libraries = watcher.stop();
         }
+    }
+
+    /// What the maps take in the kernel beside the rings, bytes.
+    pub fn map_bytes(&self) -> u64 {
+        maps::bytes_of(&self.object)
     }
 
     /// Records of the iterators that run at the end.

@@ -1,5 +1,6 @@
 //! One recording from beginning to end.
 
+use crate::budget::Budget;
 use crate::build::Outlets;
 use crate::cli::{Format, Record};
 use crate::drain::{self, Counters, boot_ns, clock_ns};
@@ -7,6 +8,7 @@ use crate::host::{self, Sampler};
 use crate::kernel::Kernel;
 use crate::load::{self, Attached, Settings};
 use crate::losses::Losses;
+use crate::procs::Procs;
 use crate::report;
 use crate::signals::{Command, Signals};
 use crate::store::{Gauge, Layout, Store, Work, partial_path};
@@ -110,6 +112,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
         thread("ebrec-drain", move || drain::drain(&rings, ring_bytes, &stop, &counters, &passes, &returned))?
     };
     let (ready, resolved) = std::sync::mpsc::channel();
+    let procs = Procs::start(&mut attached.snapshot, work.clone(), counters.clone(), boot_to_utc_ns)?;
     let (stacks, namer) = if probes.contains("profile") {
         let (intake, thread) = crate::stacks::start(work.clone(), counters.clone(), boot_to_utc_ns)?;
         (Some(intake), Some(thread))
@@ -138,6 +141,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
     let ended = boot_ns();
     attached.detach();
     stop.store(true, Ordering::Release);
+    let procs = procs.stop();
     let force = forced || signals.wait(Duration::ZERO).is_some_and(|signal| signal != libc::SIGCHLD);
     join(drainer)??;
     join(builder)?;
@@ -150,6 +154,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
     if let Some(namer) = namer {
         join(namer)?;
     }
+    join(procs)?;
     running.finish_state(&attached, &ended_by, ended, started)?;
     let Running { work, mut manifest, losses, .. } = running;
     drop(work);
@@ -160,6 +165,8 @@ pub fn record(args: &Record) -> Result<Outcome> {
     let (cpu_ns, max_rss_bytes) = host::own_cost();
     manifest.recorder.cpu_ns = cpu_ns;
     manifest.recorder.max_rss_bytes = max_rss_bytes;
+    manifest.recorder.heap_bytes = host::without_rings(max_rss_bytes, manifest.recorder.ring_bytes);
+    manifest.recorder.unread = crate::tongs::unread();
     manifest.recorder.stop_ns = stopping.elapsed().as_nanos() as u64;
     if let Err(error) = written {
         return Err(report::failed(&error, store.partial()));
@@ -228,16 +235,14 @@ fn settings(
     cgroups: Vec<(u64, u32)>,
     command: Option<&Command>,
 ) -> Settings {
-    let rings = host::possible_cpus().next_power_of_two().min(64);
-    // Rings must be a power of two pages; the budget is for all of them.
-    let each = (args.memory / u64::from(rings)).max(4096);
-    let each = if each.is_power_of_two() { each } else { each.next_power_of_two() / 2 };
+    let budget = Budget::of(args.memory, host::possible_cpus());
     let mut pids = args.pid.clone();
     pids.extend(command.and_then(|c| u32::try_from(c.pid).ok()));
     Settings {
         probes: probes.clone(),
-        rings,
-        ring_bytes: u32::try_from(each).unwrap_or(1 << 30).clamp(4096, 1 << 30),
+        rings: budget.rings,
+        ring_bytes: budget.ring_bytes,
+        map_bytes: budget.maps,
         pids,
         comms: args.comm.clone(),
         cgroups,
@@ -321,7 +326,7 @@ fn first_manifest(
         .into(),
         probes: states,
         notes: args.notes.iter().cloned().collect(),
-        recorder: Cost { ring_bytes, ..Cost::default() },
+        recorder: Cost { ring_bytes, map_bytes: attached.map_bytes(), ..Cost::default() },
         ..Manifest::default()
     }
 }

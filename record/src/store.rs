@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 
 /// A segment is sealed after this long even if it is small: what a power loss can take.
 const SEGMENT_AGE: Duration = Duration::from_secs(3);
+/// One that takes this much memory is sealed at once: others choose how long their names are.
+const SEGMENT_BYTES: usize = 16 << 20;
 /// A segment of this many rows is sealed at once.
 const SEGMENT_ROWS: usize = 1 << 19;
 /// So many rows that came late are sealed at once.
@@ -105,6 +107,7 @@ struct Open {
     /// Rows that are older than what was written before them.
     late: Vec<RecordBatch>,
     late_rows: usize,
+    late_bytes: usize,
 }
 
 struct TableFile {
@@ -214,6 +217,7 @@ impl Store {
                 last_ts: i64::MIN,
                 late: Vec::new(),
                 late_rows: 0,
+                late_bytes: 0,
             }),
         };
         let mut batch = batch.clone();
@@ -226,14 +230,20 @@ impl Store {
             let late = instants(&batch).partition_point(|&ts| ts < open.last_ts);
             if late > 0 {
                 open.late_rows += late;
-                open.late.push(copy(file.table, &batch.slice(0, late))?);
+                let late_rows = copy(file.table, &batch.slice(0, late))?;
+                open.late_bytes += late_rows.get_array_memory_size();
+                open.late.push(late_rows);
                 batch = batch.slice(late, batch.num_rows() - late);
             }
             open.last_ts = instants(&batch).last().copied().unwrap_or(open.last_ts);
         }
         open.writer.write(&batch)?;
         open.rows += batch.num_rows();
-        if open.rows >= SEGMENT_ROWS || open.late_rows >= LATE_ROWS {
+        if open.rows >= SEGMENT_ROWS
+            || open.writer.bytes() >= SEGMENT_BYTES
+            || open.late_rows >= LATE_ROWS
+            || open.late_bytes >= SEGMENT_BYTES
+        {
             self.seal(index)?;
         }
         Ok(())
