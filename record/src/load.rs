@@ -566,6 +566,31 @@ mod tests {
         Ok(())
     }
 
+    /// A map that a loaded program refers to, and that isn't made, makes the kernel refuse the program; one too many only takes room.
+    #[test]
+    fn maps_are_needed_by_those_who_refer_to_them() -> Result<()> {
+        let (uses, all) = (maps::Uses::of(OBJECT)?, programs()?);
+        let unneeded = |probes: &[&str]| {
+            let of = |program: &&Program| program.probe == "core" || probes.contains(&program.probe.as_str());
+            let (handlers, chosen): (Vec<Program>, Vec<Program>) =
+                all.iter().filter(of).cloned().partition(|program| program.mechanism == HANDLER);
+            uses.unneeded(&chosen, &handlers)
+        };
+        let all_probes: Vec<&str> = ebrec_format::events::PROBES.iter().map(|probe| probe.name).collect();
+        assert_eq!(unneeded(&all_probes), BTreeSet::new(), "a map that nobody needs");
+        let without_tcp = unneeded(&["process", "sched", "syscall"]);
+        for map in ["conns", "block_requests", "told_files", "stacks_sent", "irq_sums", "lookups"] {
+            assert!(without_tcp.contains(map), "{map}");
+        }
+        for map in ["wanted", "drops", "rings", "ended", "task_slots", "syscall_slots", "switched_at"] {
+            assert!(!without_tcp.contains(map), "{map}");
+        }
+        // By way of a handler of system calls, and of a function that this calls.
+        assert!(!unneeded(&["open"]).contains("told_files"));
+        assert!(!unneeded(&["tcp"]).contains("conns"));
+        Ok(())
+    }
+
     /// A handler that isn't in HANDLERS of `bpf/core.bpf.c` would never be called.
     #[test]
     fn every_handler_is_listed() -> Result<()> {
