@@ -79,6 +79,9 @@ int BPF_PROG(core__follow_fork__tp_btf, struct task_struct *parent, struct task_
 	X(syscall__calls)       \
 	X(tcp__accept)
 
+/* The bits of handlers that are given up while recording (--max-cpu); a map of its own, which the recorder sets whole. */
+__u32 shed_handlers SEC(".data.shed") = 0;
+
 /* Every system call of the host pays for these two, whatever it is: look at the number first. The recorder loads the first if
  * some handler is wanted, the second if one of these wants to know when calls began. */
 SEC("?tp_btf/sys_exit")
@@ -95,6 +98,7 @@ int BPF_PROG(core__syscalls__tp_btf__exit, struct pt_regs *regs, long ret)
 
 	if (!wanting || is_compat_call())
 		return 0;
+	wanting &= ~*(volatile __u32 *)&shed_handlers;
 	entered = wanting & SYSCALL_TIMED ? syscall_entered(nr) : 0;
 #define CALL(name)                                \
 	if (name##__bit && wanting & name##__bit) \

@@ -135,7 +135,7 @@ struct ebrec_process_exec {
 	__u32 ppid; /* Parent of the process. */
 	__u32 uid; /* Effective user of the caller. */
 	__s32 ret; /* What the call returned: 0, or `-errno`. */
-	__u32 args_truncated; /* Whether there were more arguments than are recorded (61 KiB; 7 KiB of a failed call). */
+	__u32 args_truncated; /* Whether there were more arguments than are recorded: 60 KiB of them, 7 KiB of a failed call; 768 bytes while programs with long ones are executed all the time (a CPU records 2 MiB of those at once, and 1 MiB a second). */
 };
 /* Followed by the variable-length field exec: File and arguments. */
 _Static_assert(__builtin_offsetof(struct ebrec_process_exec, head) == 0, "ebrec_process_exec.head");

@@ -36,6 +36,48 @@ static __always_inline void put_exec(struct ebrec_process_exec *event, struct eb
 	event->args_truncated = 0;
 }
 
+/* Long argument lists are recorded whole as long as they are few: a loop of execs, which anybody may run, could else fill the rings and
+ * the recorder's time with them. Every CPU may record so many bytes of them at once, and so many more a second; of what is beyond, the
+ * first ARGS_SHORT bytes are recorded. */
+#define ARGS_SHORT 768
+#define ARGS_AT_ONCE (2u << 20)
+#define ARGS_PER_SECOND (1u << 20)
+
+struct args_budget {
+	__u64 left; /* bytes */
+	__u64 at; /* when that was, ns; 0: not yet */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct args_budget);
+} args_left SEC(".maps");
+
+/* How much of LEN bytes of arguments to record. Only exec changes the budget, so no interrupt comes in between; if another task does, a
+ * few bytes more or less are no harm. */
+static __always_inline long args_allowed(long len, __u64 now)
+{
+	struct args_budget *budget;
+	__u32 zero = 0;
+
+	if (len <= ARGS_SHORT)
+		return len;
+	budget = bpf_map_lookup_elem(&args_left, &zero);
+	if (!budget)
+		return ARGS_SHORT;
+	if (!budget->at || budget->left + (now - budget->at) / (1000000000 / ARGS_PER_SECOND) > ARGS_AT_ONCE)
+		budget->left = ARGS_AT_ONCE;
+	else
+		budget->left += (now - budget->at) / (1000000000 / ARGS_PER_SECOND);
+	budget->at = now;
+	if (budget->left < (__u64)len)
+		return ARGS_SHORT;
+	budget->left -= len;
+	return len;
+}
+
 /* A record with room for a name and ARGS bytes of arguments. The ring takes constant sizes only, so there are three. */
 #define EXEC_RECORD(NAME_MAX, ARGS_MAX)                                                                  \
 	do {                                                                                             \
@@ -43,10 +85,11 @@ static __always_inline void put_exec(struct ebrec_process_exec *event, struct eb
 			struct ebrec_process_exec exec;                                                  \
 			char tail[(NAME_MAX) + (ARGS_MAX)];                                              \
 		} *event = reserve(EBREC_PROCESS_EXEC, sizeof(*event), now);                             \
-		long name_len, args_len = len;                                                           \
+		long name_len, args_len = allowed;                                                       \
 		if (!event)                                                                              \
 			return 0;                                                                        \
 		put_exec(&event->exec, &caller, 0);                                                      \
+		event->exec.args_truncated = allowed < len;                                              \
 		name_len = bpf_probe_read_kernel_str(event->tail, NAME_MAX, filename);                   \
 		if (name_len <= 0 || name_len > (NAME_MAX)) {                                            \
 			event->tail[0] = 0;                                                              \
@@ -72,17 +115,19 @@ int BPF_PROG(process__exec__tp_btf, struct task_struct *task, int old_pid, struc
 	long len = BPF_CORE_READ(task, mm, arg_end) - args;
 	const char *filename = BPF_CORE_READ(bprm, filename);
 	struct ebrec_task caller;
+	long allowed;
 
 	put_task(&caller, task);
 	if (!is_wanted(&caller, task))
 		return 0;
+	allowed = args_allowed(len, now);
 	/* A name is short if the byte at the end of a short buffer isn't needed. */
 	char name[256];
 	long name_len = bpf_probe_read_kernel_str(name, sizeof(name), filename);
 
-	if (name_len < (long)sizeof(name) && len <= 768)
-		EXEC_RECORD(256, 768);
-	if (len <= 4096)
+	if (name_len < (long)sizeof(name) && allowed <= ARGS_SHORT)
+		EXEC_RECORD(256, ARGS_SHORT);
+	if (allowed <= 4096)
 		EXEC_RECORD(4096, 4096);
 	EXEC_RECORD(4096, 61440);
 }

@@ -1,5 +1,7 @@
 //! Compiles `bpf/*.bpf.c` as one unit into the object that the recorder embeds. Needs clang; the headers are libbpf's own.
 
+#![allow(clippy::disallowed_methods, reason = "reads the sources that it compiles")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

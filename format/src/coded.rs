@@ -130,6 +130,16 @@ impl CodedColumn {
         CodedColumn { nullable, page_rows, codes: Vec::new(), pages: Vec::new(), dictionary: Dictionary::default() }
     }
 
+    /// What it takes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        /// Of an entry of a table, beside its text.
+        const ENTRY: usize = 32;
+        let Dictionary { plain, integers, texts, .. } = &self.dictionary;
+        let texts_again = if texts.is_empty() { 0 } else { plain.len() };
+        let pages: usize = self.pages.iter().map(|page| page.bytes.len()).sum();
+        plain.len() + texts_again + (texts.len() + integers.len()) * ENTRY + self.codes.len() * size_of::<u32>() + pages
+    }
+
     /// Adds rows: plain values, or a dictionary of them with 32-bit keys.
     pub(crate) fn append(&mut self, array: &ArrayRef) -> Result<()> {
         if let Some(coded) = array.as_any_dictionary_opt() {

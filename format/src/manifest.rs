@@ -123,7 +123,8 @@ pub struct Cost {
     pub cpu_ns: u64,
     /// The part of it until all hooks were attached, ns.
     pub setup_cpu_ns: u64,
-    /// Largest resident set, bytes. Ring pages count twice, because they are mapped twice.
+    /// Largest resident set, bytes. Ring pages count twice, because they are mapped twice: `heap_bytes`, `ring_bytes` and `map_bytes` are
+    /// what recording took.
     pub max_rss_bytes: u64,
     /// Ring buffers, all together, bytes.
     pub ring_bytes: u64,
@@ -132,6 +133,13 @@ pub struct Cost {
     pub scheduling: String,
     /// Whether its memory was locked, so that it can't be paged out.
     pub memory_locked: bool,
+    /// The largest of the same without the rings: what the recorder allocated, and what it had mapped of files. 0: not told.
+    pub heap_bytes: u64,
+    /// The kernel's maps beside the rings, bytes. 0: not told.
+    pub map_bytes: u64,
+    /// What of others could not be read, and why, with how often: what depends on it is null.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unread: BTreeMap<String, u64>,
     /// From start to all hooks attached, ns.
     pub start_ns: u64,
     /// From the end of the window until no program is attached any more, ns.

@@ -174,6 +174,15 @@ impl Writer {
         Ok(())
     }
 
+    /// What it takes in memory, about: others choose how long their names are, so a segment is ended by this, too.
+    pub fn bytes(&self) -> usize {
+        let of = |column: &Column| match column {
+            Column::Coded(coded) => coded.bytes(),
+            Column::Arrow(writers) => writers.iter().map(ArrowColumnWriter::memory_size).sum(),
+        };
+        self.columns.iter().map(of).sum::<usize>() + self.file.bytes_written()
+    }
+
     /// The whole file.
     pub fn finish(mut self) -> Result<Vec<u8>, ParquetError> {
         if self.rows > 0 {

@@ -132,6 +132,8 @@ pub trait Row: Sized + 'static {
     fn table() -> &'static Table;
     /// Adds one row. `tail` is the record's variable-length field, empty if there is none.
     fn append(&self, tail: &[u8], builders: &mut Self::Builders, context: &mut Context<'_>);
+    /// What the values of variable length take so far.
+    fn bytes(builders: &Self::Builders) -> usize;
     /// The columns built so far; the builders are empty afterwards.
     fn finish(builders: &mut Self::Builders, context: &mut Context<'_>, out: &mut Vec<ArrayRef>);
 }
@@ -145,6 +147,8 @@ pub trait RowSink: Send {
     fn append_record(&mut self, record: &[u8], context: &mut Context<'_>) -> bool;
     /// Rows so far.
     fn rows(&self) -> usize;
+    /// What they take in memory, about: a batch is finished by this, too, because others choose how long their texts are.
+    fn bytes(&self) -> usize;
     /// The rows so far as a batch; the sink is empty afterwards. A column of few distinct values may be a dictionary of the
     /// type that the schema has.
     fn finish(&mut self, context: &mut Context<'_>) -> RecordBatch;
@@ -168,6 +172,11 @@ impl<R: Row> Builder<R> {
     pub fn push(&mut self, row: &R, context: &mut Context<'_>) {
         row.append(&[], &mut self.builders, context);
         self.rows += 1;
+    }
+
+    /// See [`RowSink::bytes`].
+    pub fn bytes(&self) -> usize {
+        self.rows * size_of::<R>() + R::bytes(&self.builders)
     }
 
     /// See [`RowSink::finish`].
@@ -231,6 +240,10 @@ where
         self.0.rows
     }
 
+    fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
     fn finish(&mut self, context: &mut Context<'_>) -> RecordBatch {
         self.0.finish_batch(context)
     }
@@ -254,6 +267,10 @@ where
     }
 
     fn rows(&self) -> usize {
+        0
+    }
+
+    fn bytes(&self) -> usize {
         0
     }
 
@@ -338,6 +355,12 @@ macro_rules! table_body {
                 $( $crate::kind::Build::append($field, &self.$field, context); )+
                 $( $crate::kind::Build::append($tail, tail, context); )?
                 let _ = tail;
+            }
+
+            fn bytes(builders: &Self::Builders) -> usize {
+                let ($($field,)+ $($tail,)?) = builders;
+                0 $( + $crate::kind::Build::<<$crate::kind::$kind as $crate::kind::Kind>::Value>::bytes($field) )+
+                    $( + $crate::kind::Build::<<$crate::kind::$tkind as $crate::kind::Kind>::Value>::bytes($tail) )?
             }
 
             fn finish(builders: &mut Self::Builders, context: &mut $crate::kind::Context<'_>, out: &mut Vec<arrow::array::ArrayRef>) {

@@ -16,8 +16,9 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-/// A batch of a busy table has this many rows.
+/// A batch of a busy table has this many rows, or takes this much.
 const BATCH_ROWS: usize = 8 * 1024;
+const BATCH_BYTES: usize = 2 << 20;
 /// Rows of a quiet table wait at most this long; long enough for a connection to be accepted, so that its first rows
 /// find their owner.
 const BATCH_AGE: Duration = Duration::from_secs(2);
@@ -97,7 +98,7 @@ impl Tables {
         let mut context = Context { boot_to_utc_ns: self.boot_to_utc_ns, resolver: &mut self.resolver };
         if !sink.append_record(record, &mut context) {
             self.counters.malformed.fetch_add(1, Ordering::Relaxed);
-        } else if sink.rows() >= BATCH_ROWS {
+        } else if sink.rows() >= BATCH_ROWS || sink.bytes() >= BATCH_BYTES {
             let batch = sink.finish(&mut context);
             self.open &= self.work.push(batch.get_array_memory_size(), Work::Batch(usize::from(table), batch)).is_ok();
         }

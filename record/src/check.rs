@@ -5,6 +5,7 @@ use crate::hooks;
 use crate::kernel::{BTF_PATH, Kernel};
 use crate::load;
 use crate::talk;
+use crate::tongs;
 use anyhow::Result;
 use ebrec_format::events;
 use serde_json::json;
@@ -22,7 +23,7 @@ const NEEDED: [(u32, &str, &str); 5] = [
 const SYS_ADMIN: u32 = 21;
 
 fn effective() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = tongs::system_text("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
 }
@@ -43,10 +44,10 @@ pub fn missing_capabilities() -> Vec<&'static str> {
 
 /// Prints what is found; the result is whether everything can be recorded.
 pub fn check(args: &Check) -> Result<bool> {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = tongs::system_text("/proc/sys/kernel/osrelease").unwrap_or_default();
     let missing = missing_capabilities();
     let btf = Path::new(BTF_PATH).exists();
-    let lockdown = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    let lockdown = tongs::system_text("/sys/kernel/security/lockdown").unwrap_or_default();
     let confidential = lockdown.contains("[confidentiality]");
     let mut hooks_found = Vec::new();
     if btf {

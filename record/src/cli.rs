@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::budget::Budget;
 use clap::{Args, Parser, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -90,9 +91,12 @@ pub struct Record {
     /// End when the capture has this size
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "2G")]
     pub max_size: u64,
-    /// Memory for the ring buffers of all CPUs together
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64M")]
+    /// Memory that recording may take in all: rings (a third or more), the kernel's maps, and its own
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = Budget::DEFAULT)]
     pub memory: u64,
+    /// CPU time that recording may take, percent of one CPU: beyond, it gives up the costliest probes
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub max_cpu: Option<u32>,
     /// A note to keep in the capture (repeatable)
     #[arg(short = 'M', long = "note", value_name = "KEY=VALUE", value_parser = note)]
     pub notes: Vec<(String, String)>,

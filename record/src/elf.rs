@@ -1,7 +1,10 @@
 //! ELF files of anybody, in any container: what is read of one is bounded, and every length in it is checked (by `object`).
 
+use crate::stacks::build_id_of_notes;
 use anyhow::Result;
-use object::elf::{EM_AARCH64, EM_X86_64, FileHeader64, PT_LOAD, ProgramHeader64, SHN_UNDEF, SHT_DYNSYM, SHT_SYMTAB, STT_FUNC, Sym64};
+use object::elf::{
+    EM_AARCH64, EM_X86_64, FileHeader64, PT_LOAD, PT_NOTE, ProgramHeader64, SHN_UNDEF, SHT_DYNSYM, SHT_NOTE, SHT_SYMTAB, STT_FUNC, Sym64,
+};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
 use object::read::{SectionIndex, StringTable};
 use object::{LittleEndian, ReadCache, ReadRef};
@@ -112,6 +115,25 @@ pub struct Function {
     pub offset: u64,
 }
 
+/// Functions with the same name that are looked at: a library has a handful, of several versions.
+const MOST_FUNCTIONS: usize = 64;
+/// Notes of a file that are looked at.
+const MOST_NOTES: u64 = 64 << 10;
+
+/// The build id of a file, if it has one.
+pub fn build_id(file: &File) -> Option<Vec<u8>> {
+    let of = |elf: &Elf| {
+        let sections =
+            elf.sections.iter().filter(|section| section.sh_type(LittleEndian) == SHT_NOTE && section.sh_size(LittleEndian) <= MOST_NOTES);
+        let segments =
+            elf.segments.iter().filter(|segment| segment.p_type(LittleEndian) == PT_NOTE && segment.p_filesz(LittleEndian) <= MOST_NOTES);
+        let in_sections = sections.filter_map(|section| section.data(LittleEndian, elf.data).ok());
+        let in_segments = segments.filter_map(|segment| segment.data(LittleEndian, elf.data).ok());
+        Ok(in_sections.chain(in_segments).find_map(build_id_of_notes))
+    };
+    Elf::read(file, of).ok().flatten()
+}
+
 /// The functions among `names` that a program or library of this machine defines. The same function may have several symbols.
 pub fn functions(file: &File, names: &[String]) -> Result<Vec<Function>> {
     Elf::read(file, |elf| {
@@ -130,6 +152,7 @@ pub fn functions(file: &File, names: &[String]) -> Result<Vec<Function>> {
                 }
                 let Ok(text) = symbol.name(LittleEndian, strings) else { continue };
                 let Some(name) = names.iter().position(|wanted| wanted.as_bytes() == text) else { continue };
+                anyhow::ensure!(found.len() < MOST_FUNCTIONS, "it has too many of the functions");
                 let function = loads.offset(symbol.st_value(LittleEndian)).map(|offset| Function { name, offset });
                 found.extend(function.filter(|function| !found.contains(function)));
             }
@@ -139,6 +162,7 @@ pub fn functions(file: &File, names: &[String]) -> Result<Vec<Function>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the tests' own files")]
 mod tests {
     use super::*;
     use std::io::Write;

@@ -1,18 +1,16 @@
 //! The host: what it is, what exists on it, and how it does, second by second.
 
 use crate::drain::clock_ns;
+use crate::tongs::{self, names};
 use ebrec_format::events::host::{Disk, Mount, Netdev, SystemSample};
 use ebrec_format::manifest::Host;
-use ebrec_format::text::escape;
 use ebrec_format::wire::{NULL32, NULL64};
 use std::collections::HashMap;
 use std::path::Path;
 
 /// A small file as trimmed text; nothing if it isn't there.
 fn read(path: impl AsRef<Path>) -> Option<String> {
-    let bytes = std::fs::read(path).ok()?;
-    let text = escape(&bytes).into_owned();
-    Some(text.trim().to_owned())
+    Some(tongs::system_text(path).ok()?.trim().to_owned())
 }
 
 /// What the host is.
@@ -49,13 +47,6 @@ pub fn possible_cpus() -> u32 {
     // SAFETY: sysconf has no preconditions.
     let n = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
     u32::try_from(n).unwrap_or(1).max(1)
-}
-
-fn names(directory: &str) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
-    let mut names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-    names.sort();
-    names
 }
 
 /// The block devices (/sys/block).
@@ -267,6 +258,12 @@ pub fn own_cost() -> (u64, u64) {
     unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
     let ns = |t: libc::timeval| t.tv_sec as u64 * 1_000_000_000 + t.tv_usec as u64 * 1000;
     (ns(usage.ru_utime) + ns(usage.ru_stime), usage.ru_maxrss as u64 * 1024)
+}
+
+/// What this process had in memory at most beside rings of `ring_bytes`, of its largest resident set. Each page of a ring is mapped twice
+/// in a row, so that a record at its end can be read in one piece, and the kernel counts it each time.
+pub fn without_rings(max_rss_bytes: u64, ring_bytes: u64) -> u64 {
+    max_rss_bytes.saturating_sub(2 * ring_bytes)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What the running kernel has, as its BTF tells: tracepoints, functions and how many arguments they take.
 
 use anyhow::{Context, Result, bail};
-use libbpf_rs::btf::types::{Enum, Enum64, Func, FuncProto, Ptr, Typedef};
+use libbpf_rs::btf::types::{Enum, Enum64, Func, FuncProto, Ptr, Struct, Typedef};
 use libbpf_rs::btf::{Btf, BtfType, HasSize as _, TypeId};
 use std::ffi::CString;
 use std::path::Path;
@@ -46,6 +46,19 @@ impl Kernel {
     /// Whether the kernel knows a type of BPF map.
     pub fn has_map_type(&self, map_type: u32) -> bool {
         self.enum_has("bpf_map_type", u64::from(map_type))
+    }
+
+    /// Whether programs may keep what they remember of a task with it wherever they run. Where that isn't certain, tables by tid are
+    /// kept as large as if it were not so: `has_task_storage` of bpf/core_fixes.h and its kin have the last word.
+    pub fn keeps_slots_in_tasks(&self) -> bool {
+        let known =
+            [("bpf_local_storage_map", "selem_ma"), ("bpf_local_storage_map", "use_kmalloc_nolock"), ("bpf_local_storage", "mem_charge")];
+        self.has_map_type(libbpf_sys::BPF_MAP_TYPE_TASK_STORAGE) && known.iter().any(|(of, member)| self.has_member(of, member))
+    }
+
+    fn has_member(&self, of: &str, member: &str) -> bool {
+        let found = self.btf.type_by_name::<Struct<'_>>(of);
+        found.is_some_and(|found| found.iter().any(|other| other.name.is_some_and(|name| name.to_str() == Some(member))))
     }
 
     fn enum_has(&self, name: &str, value: u64) -> bool {

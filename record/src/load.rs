@@ -2,6 +2,7 @@
 
 use crate::hooks::{self, Hook, Program};
 use crate::kernel::{Kernel, variable_offset};
+use crate::maps;
 use crate::perf_event;
 use crate::scheduling::{Class, enter};
 use crate::uprobes::{FunctionProgram, Watcher};
@@ -55,6 +56,8 @@ pub struct Settings {
     pub rings: u32,
     /// Size of each, bytes, a power of two.
     pub ring_bytes: u32,
+    /// What the other maps may take, bytes.
+    pub map_bytes: u64,
     /// Pids whose processes, with descendants, alone are recorded.
     pub pids: Vec<u32>,
     /// Names of threads that alone are recorded.
@@ -130,10 +133,11 @@ pub fn load(kernel: &Kernel, settings: &Settings) -> Result<Attached> {
     probes.insert("core".to_owned());
     let all = programs()?;
     let mut excluded = not_asked(settings, &all);
+    let uses = maps::Uses::of(OBJECT)?;
     // Each turn loses at least one program, so this ends.
     loop {
         let hooks = hooks::choose(&all, &probes, kernel, &excluded, settings.prefer.as_deref());
-        match attempt(kernel, settings, hooks) {
+        match attempt(kernel, settings, &uses, hooks) {
             Ok(attached) => return Ok(attached),
             Err(Failed::Program { name, reason }) if name == DISPATCHER => {
                 excluded.extend(refused_handlers(settings, &all, &excluded, &reason)?);
@@ -200,7 +204,7 @@ impl From<anyhow::Error> for Failed {
     }
 }
 
-fn attempt(kernel: &Kernel, settings: &Settings, hooks: Vec<Hook>) -> Result<Attached, Failed> {
+fn attempt(kernel: &Kernel, settings: &Settings, uses: &maps::Uses, hooks: Vec<Hook>) -> Result<Attached, Failed> {
     let chosen: Vec<Program> =
         hooks.iter().filter_map(|hook| hook.choice.as_ref().ok()).flat_map(|(_, programs)| programs.clone()).collect();
     // Handlers are called by the dispatcher, which is loaded only for them.
@@ -216,11 +220,7 @@ fn attempt(kernel: &Kernel, settings: &Settings, hooks: Vec<Hook>) -> Result<Att
         let name = prog.name().to_string_lossy().into_owned();
         prog.set_autoload(chosen.iter().any(|program| program.name == name));
     }
-    for mut map in open.maps_mut() {
-        if !kernel.has_map_type(map.map_type().into()) {
-            map.set_autocreate(false).context("cannot leave out a map")?;
-        }
-    }
+    choose_maps(&mut open, kernel, settings, &uses.unneeded(&chosen, &handlers))?;
     take_log();
     let object = open.load().map_err(|error| blame(&error))?;
     let rings = make_rings(&object, settings)?;
@@ -237,6 +237,34 @@ fn attempt(kernel: &Kernel, settings: &Settings, hooks: Vec<Hook>) -> Result<Att
     // After the hooks that tell of new programs, so that none is missed in between.
     let watcher = watch_libraries(&object, &chosen)?;
     Ok(Attached { loaded: Arc::new(Loaded { hooks, object }), rings, drops, snapshot, links, watcher, libraries: Vec::new() })
+}
+
+/// Leaves out the maps that aren't needed, and gives the others their sizes.
+fn choose_maps(open: &mut OpenObject, kernel: &Kernel, settings: &Settings, unneeded: &BTreeSet<String>) -> Result<()> {
+    let mut shapes = Vec::new();
+    for mut map in open.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        if !kernel.has_map_type(map.map_type().into()) || unneeded.contains(&name) {
+            map.set_autocreate(false).context("cannot leave out a map")?;
+            continue;
+        }
+        let is_hash = matches!(map.map_type(), MapType::Hash | MapType::LruHash);
+        shapes.push(maps::Shape { name, is_hash, key: map.key_size(), value: map.value_size(), entries: map.max_entries() });
+    }
+    let facts = maps::Facts {
+        follows: !settings.pids.is_empty(),
+        slots_in_tasks: kernel.keeps_slots_in_tasks(),
+        tasks: maps::tasks(),
+        cpus: crate::host::possible_cpus(),
+    };
+    maps::fit(&mut shapes, &facts, settings.map_bytes);
+    for mut map in open.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        if let Some(shape) = shapes.iter().find(|shape| shape.name == name && shape.is_hash && shape.entries != map.max_entries()) {
+            map.set_max_entries(shape.entries).with_context(|| format!("cannot set the size of map {name}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Starts to look for libraries, if a program is for their functions.
@@ -470,6 +498,11 @@ impl Attached {
 }
 
 impl Loaded {
+    /// What the maps take in the kernel beside the rings, bytes.
+    pub fn map_bytes(&self) -> u64 {
+        maps::bytes_of(&self.object)
+    }
+
     /// Records of the iterators that run at the end.
     pub fn final_records(&self) -> Vec<u8> {
         self.iterate("iter_end")
@@ -556,6 +589,31 @@ mod tests {
                 assert_eq!(probe.name, program.probe);
             }
         }
+        Ok(())
+    }
+
+    /// A map that a loaded program refers to, and that isn't made, makes the kernel refuse the program; one too many only takes room.
+    #[test]
+    fn maps_are_needed_by_those_who_refer_to_them() -> Result<()> {
+        let (uses, all) = (maps::Uses::of(OBJECT)?, programs()?);
+        let unneeded = |probes: &[&str]| {
+            let of = |program: &&Program| program.probe == "core" || probes.contains(&program.probe.as_str());
+            let (handlers, chosen): (Vec<Program>, Vec<Program>) =
+                all.iter().filter(of).cloned().partition(|program| program.mechanism == HANDLER);
+            uses.unneeded(&chosen, &handlers)
+        };
+        let all_probes: Vec<&str> = ebrec_format::events::PROBES.iter().map(|probe| probe.name).collect();
+        assert_eq!(unneeded(&all_probes), BTreeSet::new(), "a map that nobody needs");
+        let without_tcp = unneeded(&["process", "sched", "syscall"]);
+        for map in ["conns", "block_requests", "told_files", "stacks_sent", "irq_sums", "lookups"] {
+            assert!(without_tcp.contains(map), "{map}");
+        }
+        for map in ["wanted", "drops", "rings", "ended", "task_slots", "syscall_slots", "switched_at"] {
+            assert!(!without_tcp.contains(map), "{map}");
+        }
+        // By way of a handler of system calls, and of a function that this calls.
+        assert!(!unneeded(&["open"]).contains("told_files"));
+        assert!(!unneeded(&["tcp"]).contains("conns"));
         Ok(())
     }
 

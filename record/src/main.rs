@@ -4,6 +4,7 @@
 //! and makes columns, [`store`] encodes and keeps them safe; [`session`] watches over it. Which programs are loaded is
 //! decided by [`hooks`] from their names and by [`load`] by trying. No module here names an event of `format/`.
 
+mod budget;
 mod build;
 mod check;
 mod cli;
@@ -15,15 +16,20 @@ mod host;
 mod kernel;
 mod load;
 mod losses;
+mod maps;
 mod perf_event;
+mod procs;
 mod report;
 mod resolve;
 mod scheduling;
 mod session;
+mod shed;
 mod signals;
 mod stacks;
+#[allow(clippy::disallowed_methods, reason = "the capture's own files, in a directory that the recorder made")]
 mod store;
 mod talk;
+mod tongs;
 mod uprobes;
 mod usage;
 

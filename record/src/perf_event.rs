@@ -87,13 +87,13 @@ fn open(event: Event, cpu: u32) -> io::Result<i32> {
 
 /// How many frames the kernel gives at most (`STACK_FRAMES` of `bpf/profile.bpf.c`, or kernel.perf_event_max_stack if that is less).
 pub fn frames_most() -> u32 {
-    let most = std::fs::read_to_string("/proc/sys/kernel/perf_event_max_stack").ok().and_then(|text| text.trim().parse().ok());
+    let most = crate::tongs::system_text("/proc/sys/kernel/perf_event_max_stack").ok().and_then(|text| text.trim().parse().ok());
     most.unwrap_or(127).min(127)
 }
 
 fn online() -> Result<Vec<u32>, String> {
     let path = "/sys/devices/system/cpu/online";
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    let text = crate::tongs::system_text(path).map_err(|error| format!("{path}: {error}"))?;
     Ok(numbers(text.trim()))
 }
 

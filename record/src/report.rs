@@ -127,13 +127,17 @@ pub fn summary(args: &Record, output: &Path, size_bytes: u64, manifest: &Manifes
     if !missing.is_empty() {
         say!("{}", wrapped("missing:", missing.into_iter()));
     }
+    let cost = &manifest.recorder;
     let window = (manifest.ended_ns - manifest.started_ns) as f64 / 1e9;
     say!(
-        "ebrec-record: {} holds {window:.1} s in {}; recorder: {:.2} s CPU, {} at most; usable {:.2} s after the end ({})",
+        "ebrec-record: {} holds {window:.1} s in {}; recorder: {:.2} s CPU, {} at most (own {}, rings {}, kernel maps {}); usable {:.2} s after the end ({})",
         output.display(),
         size(size_bytes),
         manifest.recorder.cpu_ns as f64 / 1e9,
-        size(manifest.recorder.max_rss_bytes),
+        size(cost.heap_bytes + cost.ring_bytes + cost.map_bytes),
+        size(cost.heap_bytes),
+        size(cost.ring_bytes),
+        size(cost.map_bytes),
         stop_ns as f64 / 1e9,
         manifest.ended_by,
     );

@@ -1,4 +1,4 @@
-//! What only the host or the whole stream can tell: the owners of connections, files by their numbers, and /proc.
+//! What only the whole stream can tell: the owners of connections, and files by their numbers.
 
 use ebrec_format::kind::{FileInfo, Resolver};
 use ebrec_format::wire::Task;
@@ -77,16 +77,6 @@ impl Resolver for HostResolver {
 
     fn file(&mut self, id: u64) -> Option<Arc<FileInfo>> {
         self.files.get(id)
-    }
-
-    fn cmdline(&mut self, pid: u32) -> Option<Vec<u8>> {
-        std::fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|bytes| !bytes.is_empty())
-    }
-
-    fn cgroup_path(&mut self, pid: u32) -> Option<String> {
-        let text = std::fs::read(format!("/proc/{pid}/cgroup")).ok()?;
-        let line = text.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
-        Some(ebrec_format::text::escape(line).into_owned())
     }
 }
 

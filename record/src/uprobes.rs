@@ -6,24 +6,27 @@
 //! program, and on a busy host that takes its time. What a program calls in the first millisecond of a library that nobody had mapped before can be missed.
 //!
 //! Files are opened as the process has them (`/proc/PID/map_files`), so that other mount namespaces and deleted files are no
-//! different, and handed to the kernel as open files, so that the process may end meanwhile.
+//! different, and handed to the kernel as open files, so that the process may end meanwhile. They are anybody's: all that asks for
+//! one, the kernel's own reading of it included, is done by a [`Fetcher`], and the end of a recording waits for none of it.
 
 use crate::drain::boot_ns;
 use crate::elf;
 use crate::scheduling::{Class, enter};
+use crate::tongs::{self, Fetcher, What, Why};
 use anyhow::{Context, Result};
 use ebrec_format::events::session::LibraryRow;
 use ebrec_format::kind::LOOKUP_FUNCTIONS;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, RingBufferBuilder};
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Libraries that probes are put into; a host with more distinct C libraries has hundreds of images.
@@ -38,8 +41,17 @@ const LOOKS_PER_SECOND: u32 = 200;
 const MOST_WAITING: usize = 512;
 /// Recording begins after so long, even if not all processes were looked at yet; the rest is then done while it records.
 const START_PATIENCE: Duration = Duration::from_millis(250);
-/// How long the end may have to wait for a look at the flag.
+/// How long the thread may take to look at the flag; and how long the end waits for what it has to say.
 const STOP_PATIENCE: Duration = Duration::from_millis(50);
+/// What is read of /proc/PID/maps, and the C libraries that are taken from it. Programs have a hundred lines and one library.
+const MOST_MAPS: u64 = 8 << 20;
+const MOST_OF_A_PROCESS: usize = 16;
+/// Mappings of what is called like a C library, all processes together, and rows about them.
+const MOST_MAPPED: usize = 4096;
+const MOST_ROWS: usize = 1024;
+/// How long one process's mappings may take to be read, and one file to be opened, read and given its probes.
+const MAPS_PATIENCE: Duration = Duration::from_millis(100);
+const FILE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The kernel's interface for probes in functions of files (`perf_event_open`).
 #[derive(Debug, Clone, Copy)]
@@ -52,8 +64,8 @@ impl Pmu {
     const DIR: &str = "/sys/bus/event_source/devices/uprobe";
 
     fn find() -> Option<Pmu> {
-        let kind = std::fs::read_to_string(format!("{}/type", Pmu::DIR)).ok()?.trim().parse().ok()?;
-        let format = std::fs::read_to_string(format!("{}/format/retprobe", Pmu::DIR)).ok()?;
+        let kind = tongs::system_text(format!("{}/type", Pmu::DIR)).ok()?.trim().parse().ok()?;
+        let format = tongs::system_text(format!("{}/format/retprobe", Pmu::DIR)).ok()?;
         Some(Pmu { kind, return_bit: format.trim().strip_prefix("config:")?.parse().ok()? })
     }
 
@@ -142,11 +154,26 @@ pub struct FunctionProgram {
     pub program: OwnedFd,
 }
 
-/// The thread that looks for libraries, and has the probes in them.
+/// What was found and done, for the thread that does it and the one that ends it.
+#[derive(Debug, Default)]
+struct Held {
+    /// No probe is put anywhere any more.
+    stopped: bool,
+    attached: Vec<OwnedFd>,
+    rows: Vec<LibraryRow>,
+}
+
+/// Both sides only move things in and out: what a panic left is as good as any.
+fn held(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The thread that looks for libraries, and the probes that it put in them.
 #[derive(Debug)]
 pub struct Watcher {
     stop: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<Vec<LibraryRow>>>,
+    held: Arc<Mutex<Held>>,
+    ended: Receiver<()>,
 }
 
 impl Watcher {
@@ -154,22 +181,36 @@ impl Watcher {
     /// kernel tells of new programs, `seen` the map of those that it need not tell of.
     pub fn start(programs: Vec<FunctionProgram>, started: MapHandle, seen: MapHandle) -> Result<Watcher> {
         let stop = Arc::new(AtomicBool::new(false));
-        let flag = stop.clone();
-        let (ready, is_ready) = std::sync::mpsc::channel();
+        let all: Arc<Mutex<Held>> = Arc::default();
+        let (flag, into) = (stop.clone(), all.clone());
+        let (ready, is_ready) = channel();
+        // Dropped when the thread ends.
+        let (alive, ended) = channel::<()>();
         let watch = move || {
             // Until all processes have been looked at, the start waits for it; then it needs a CPU soon, because new programs may end soon.
             enter(Class::Favoured);
-            Libraries::new(programs).map_or_else(Vec::new, |libraries| libraries.watch(&started, &seen, &flag, &ready))
+            if let Some(libraries) = Libraries::new(programs, into) {
+                libraries.watch(&started, &seen, &flag, &ready);
+            }
+            drop(alive);
         };
-        let thread = std::thread::Builder::new().name("ebrec-uprobes".to_owned()).spawn(watch).context("cannot start a thread")?;
+        // Nobody joins it: it may hang in a file of others.
+        std::thread::Builder::new().name("ebrec-uprobes".to_owned()).spawn(watch).context("cannot start a thread")?;
         let _ = is_ready.recv_timeout(START_PATIENCE);
-        Ok(Watcher { stop, thread: Some(thread) })
+        Ok(Watcher { stop, held: all, ended })
     }
 
-    /// Takes the probes out of the libraries and says which they were.
+    /// Takes the probes out of the libraries and says which they were. Waits for the kernel, but for no file and no process.
     pub fn stop(&mut self) -> Vec<LibraryRow> {
         self.stop.store(true, Ordering::Release);
-        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
+        let attached = {
+            let mut held = held(&self.held);
+            held.stopped = true;
+            std::mem::take(&mut held.attached)
+        };
+        detach(attached);
+        let _ = self.ended.recv_timeout(2 * STOP_PATIENCE);
+        std::mem::take(&mut held(&self.held).rows)
     }
 }
 
@@ -191,24 +232,66 @@ struct Started {
     executed: Instant,
 }
 
-struct Libraries {
+/// The programs that are put into files.
+struct Programs {
     pmu: Pmu,
-    /// Programs for entries, and for returns.
     names: Vec<String>,
+    /// For entries, and for returns.
     entries: Vec<OwnedFd>,
     returns: Vec<OwnedFd>,
     multi: bool,
+}
+
+/// Probes in a file: how many functions have them, and why others don't.
+struct Placed {
+    probes: Vec<OwnedFd>,
+    functions: u32,
+    reason: Option<String>,
+}
+
+impl Programs {
+    /// Puts the probes into a file.
+    fn place(&self, file: &File) -> Result<Placed> {
+        let found = elf::functions(file, &self.names).context("cannot find its functions")?;
+        let mut placed = Placed { probes: Vec::new(), functions: 0, reason: None };
+        // The returns first: a call that is seen to begin is then seen to end.
+        if self.multi && !found.is_empty() {
+            let probes = self.returns.iter().map(|program| (true, program)).chain(self.entries.iter().map(|program| (false, program)));
+            let attached: io::Result<Vec<OwnedFd>> =
+                probes.map(|(returns, program)| attach_multi(file, &found, returns, program)).collect();
+            placed.probes = attached.context("the kernel refuses the probes")?;
+            placed.functions = found.len() as u32;
+        }
+        for function in found.iter().filter(|_| !self.multi) {
+            let probes = self.returns.iter().map(|program| (true, program)).chain([(false, &self.entries[function.name])]);
+            let attached: io::Result<Vec<OwnedFd>> =
+                probes.map(|(returns, program)| self.pmu.attach(file, function.offset, returns, program)).collect();
+            match attached {
+                Ok(attached) => {
+                    placed.probes.extend(attached);
+                    placed.functions += 1;
+                }
+                Err(error) => placed.reason = Some(format!("{}: {error}", self.names[function.name])),
+            }
+        }
+        Ok(placed)
+    }
+}
+
+struct Libraries {
+    programs: Arc<Programs>,
+    fetcher: Fetcher,
     /// Mappings that were looked at, and the files behind them: one file may be mapped by several names and devices.
     mapped: HashSet<Mapped>,
-    files: HashMap<(u64, u64), ()>,
-    attached: Vec<OwnedFd>,
+    files: HashSet<(u64, u64)>,
+    held: Arc<Mutex<Held>>,
     in_use: usize,
-    rows: Vec<LibraryRow>,
     not_looked_at: u64,
+    not_told: u64,
 }
 
 impl Libraries {
-    fn new(programs: Vec<FunctionProgram>) -> Option<Libraries> {
+    fn new(programs: Vec<FunctionProgram>, held: Arc<Mutex<Held>>) -> Option<Libraries> {
         let (mut names, mut entries, mut returns) = (Vec::new(), Vec::new(), Vec::new());
         let multi = programs.iter().any(|program| program.multi);
         for FunctionProgram { function, program, .. } in programs {
@@ -225,21 +308,18 @@ impl Libraries {
         }
         raise_file_limit();
         Some(Libraries {
-            pmu: Pmu::find()?,
-            names,
-            entries,
-            returns,
-            multi,
+            programs: Arc::new(Programs { pmu: Pmu::find()?, names, entries, returns, multi }),
+            fetcher: Fetcher::new("ebrec-libraries"),
             mapped: HashSet::new(),
-            files: HashMap::new(),
-            attached: Vec::new(),
+            files: HashSet::new(),
+            held,
             in_use: 0,
-            rows: Vec::new(),
             not_looked_at: 0,
+            not_told: 0,
         })
     }
 
-    fn watch(mut self, started: &MapHandle, seen: &MapHandle, stop: &AtomicBool, ready: &Sender<()>) -> Vec<LibraryRow> {
+    fn watch(mut self, started: &MapHandle, seen: &MapHandle, stop: &AtomicBool, ready: &Sender<()>) {
         let fresh = Rc::new(RefCell::new(Vec::new()));
         let into = fresh.clone();
         let mut builder = RingBufferBuilder::new();
@@ -252,7 +332,7 @@ impl Libraries {
         let ring = added.map(|_| ()).and_then(|()| builder.build());
         self.look_at_all(stop);
         let _ = ready.send(());
-        let Ok(ring) = ring else { return self.rows };
+        let Ok(ring) = ring else { return };
         let mut waiting: VecDeque<Started> = VecDeque::new();
         let (mut second, mut looks) = (Instant::now(), 0);
         while !stop.load(Ordering::Acquire) {
@@ -274,6 +354,9 @@ impl Libraries {
             }
             let now = Instant::now();
             for mut new in std::mem::take(&mut waiting) {
+                if stop.load(Ordering::Acquire) {
+                    break;
+                }
                 if due(&new) > now {
                     waiting.push_back(new);
                     continue;
@@ -289,38 +372,52 @@ impl Libraries {
                 }
             }
         }
-        detach(std::mem::take(&mut self.attached));
+        let mut held = held(&self.held);
         if self.not_looked_at > 0 {
             let reason = format!("{} executions of new programs came too fast to look at", self.not_looked_at);
-            self.rows.push(row(None, None, 0, "left out", Some(reason)));
+            held.rows.push(row(None, None, 0, "left out", Some(reason)));
         }
-        self.rows
+        if self.not_told > 0 {
+            let reason = format!("{} more files are called like a C library", self.not_told);
+            held.rows.push(row(None, None, 0, "left out", Some(reason)));
+        }
     }
 
     fn look_at_all(&mut self, stop: &AtomicBool) {
-        let Ok(processes) = std::fs::read_dir("/proc") else { return };
-        let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let pids = tongs::names("/proc").into_iter().filter_map(|name| name.parse().ok());
         for pid in pids.take_while(|_: &u32| !stop.load(Ordering::Acquire)) {
             self.look_at(pid);
         }
     }
 
-    /// Looks at what a process has mapped. Whether there is a C library; `None` if the process is gone.
+    /// Looks at what a process has mapped. Whether there is a C library; `None` if the process is gone, or doesn't answer.
     fn look_at(&mut self, pid: u32) -> Option<bool> {
-        let maps = std::fs::read(format!("/proc/{pid}/maps")).ok().filter(|maps| !maps.is_empty())?;
-        let mut found = false;
-        for line in maps.split(|&byte| byte == b'\n') {
-            let Some(mapping) = Mapping::parse(line) else { continue };
-            found = true;
-            if self.mapped.insert((mapping.device.to_owned(), mapping.inode)) {
-                self.add(pid, &mapping);
+        let mappings = match self.fetcher.fetch(MAPS_PATIENCE, move || mappings_of(pid)) {
+            Some(Ok(mappings)) => mappings?,
+            Some(Err(_)) => return None,
+            None => {
+                tongs::count(What::Mappings, Why::Slow);
+                return None;
             }
+        };
+        let found = !mappings.is_empty();
+        for mapping in mappings {
+            let known = (mapping.device.clone(), mapping.inode);
+            if self.mapped.contains(&known) {
+                continue;
+            }
+            if self.mapped.len() >= MOST_MAPPED {
+                self.not_told += 1;
+                continue;
+            }
+            self.mapped.insert(known);
+            self.add(pid, mapping);
         }
         Some(found)
     }
 
-    fn add(&mut self, pid: u32, mapping: &Mapping<'_>) {
-        let path = ebrec_format::text::escape(mapping.path).into_owned();
+    fn add(&mut self, pid: u32, mapping: Mapping) {
+        let path = ebrec_format::text::escape(&mapping.path).into_owned();
         let (functions, status, reason) = match self.attach(pid, mapping) {
             // The same file by another name.
             Ok(None) => return,
@@ -328,44 +425,61 @@ impl Libraries {
             Ok(Some((functions, reason))) => (functions, "active", reason),
             Err(error) => (0, "failed", Some(format!("{error:#}"))),
         };
-        self.rows.push(row(Some(path), Some(pid), functions, status, reason));
+        let mut held = held(&self.held);
+        if held.rows.len() < MOST_ROWS {
+            held.rows.push(row(Some(path), Some(pid), functions, status, reason));
+        } else {
+            self.not_told += 1;
+        }
     }
 
     /// Puts the probes into a file. How many functions have them, and why others don't; `None` if the file was seen before.
-    fn attach(&mut self, pid: u32, mapping: &Mapping<'_>) -> Result<Option<(u32, Option<String>)>> {
-        let file = mapping.open(pid)?;
-        let metadata = file.metadata().context("cannot look at the file")?;
-        if self.files.insert((metadata.dev(), metadata.ino()), ()).is_some() {
+    fn attach(&mut self, pid: u32, mapping: Mapping) -> Result<Option<(u32, Option<String>)>> {
+        let slow = || {
+            tongs::count(What::Program, Why::Slow);
+            anyhow::anyhow!("it doesn't answer in time")
+        };
+        let open = move || {
+            let file = mapping.open(pid)?;
+            let metadata = file.metadata().context("cannot look at the file")?;
+            anyhow::Ok((file, (metadata.dev(), metadata.ino())))
+        };
+        let (file, identity) = self.fetcher.fetch(FILE_PATIENCE, open).ok_or_else(slow)??;
+        if !self.files.insert(identity) {
             return Ok(None);
         }
         if self.in_use >= MOST_LIBRARIES {
             anyhow::bail!("more than {MOST_LIBRARIES} C libraries are in use");
         }
-        let found = elf::functions(&file, &self.names).context("cannot find its functions")?;
-        let (mut functions, mut reason) = (0, None);
-        // The returns first: a call that is seen to begin is then seen to end.
-        if self.multi && !found.is_empty() {
-            let probes = self.returns.iter().map(|program| (true, program)).chain(self.entries.iter().map(|program| (false, program)));
-            let attached: std::io::Result<Vec<OwnedFd>> =
-                probes.map(|(returns, program)| attach_multi(&file, &found, returns, program)).collect();
-            self.attached.extend(attached.context("the kernel refuses the probes")?);
-            functions = found.len() as u32;
-        }
-        for function in found.iter().filter(|_| !self.multi) {
-            let probes = self.returns.iter().map(|program| (true, program)).chain([(false, &self.entries[function.name])]);
-            let attached: std::io::Result<Vec<OwnedFd>> =
-                probes.map(|(returns, program)| self.pmu.attach(&file, function.offset, returns, program)).collect();
-            match attached {
-                Ok(attached) => {
-                    self.attached.extend(attached);
-                    functions += 1;
-                }
-                Err(error) => reason = Some(format!("{}: {error}", self.names[function.name])),
+        let programs = self.programs.clone();
+        // The kernel reads the file, too, so this may take as long as others like. Probes that come too late are taken out there.
+        let Placed { probes, functions, reason } = self.fetcher.fetch(FILE_PATIENCE, move || programs.place(&file)).ok_or_else(slow)??;
+        {
+            let mut held = held(&self.held);
+            if !held.stopped {
+                held.attached.extend(probes);
             }
         }
         self.in_use += usize::from(functions > 0);
         Ok(Some((functions, reason)))
     }
+}
+
+/// The C libraries that a process has mapped; `None` if it has nothing mapped any more.
+fn mappings_of(pid: u32) -> io::Result<Option<Vec<Mapping>>> {
+    let maps = tongs::system_file(format!("/proc/{pid}/maps"))?;
+    let (mut mappings, mut lines): (Vec<Mapping>, u64) = (Vec::new(), 0);
+    for line in BufReader::new(maps.take(MOST_MAPS)).split(b'\n') {
+        lines += 1;
+        let Some(mapping) = Mapping::parse(&line?) else { continue };
+        if !mappings.iter().any(|other| other.device == mapping.device && other.inode == mapping.inode) {
+            mappings.push(mapping);
+        }
+        if mappings.len() >= MOST_OF_A_PROCESS {
+            break;
+        }
+    }
+    Ok((lines > 0).then_some(mappings))
 }
 
 fn row(path: Option<String>, pid: Option<u32>, functions: u32, status: &str, reason: Option<String>) -> LibraryRow {
@@ -374,16 +488,16 @@ fn row(path: Option<String>, pid: Option<u32>, functions: u32, status: &str, rea
 }
 
 /// An executable mapping of what may be a C library.
-struct Mapping<'a> {
-    range: &'a str,
-    device: &'a str,
+struct Mapping {
+    range: String,
+    device: String,
     inode: u64,
-    path: &'a [u8],
+    path: Vec<u8>,
 }
 
-impl Mapping<'_> {
+impl Mapping {
     /// Reads a line of `/proc/PID/maps`: `start-end perms offset device inode path` (proc_pid_maps(5)).
-    fn parse(line: &[u8]) -> Option<Mapping<'_>> {
+    fn parse(line: &[u8]) -> Option<Mapping> {
         let slash = line.iter().position(|&byte| byte == b'/')?;
         let (fields, path) = line.split_at(slash);
         let file = path.rsplit(|&byte| byte == b'/').next()?;
@@ -395,22 +509,22 @@ impl Mapping<'_> {
         if permissions.as_bytes().get(2) != Some(&b'x') {
             return None;
         }
-        Some(Mapping { range, device, inode: inode.parse().ok()?, path: path.strip_suffix(b" (deleted)").unwrap_or(path) })
+        let path = path.strip_suffix(b" (deleted)").unwrap_or(path).to_vec();
+        Some(Mapping { range: range.to_owned(), device: device.to_owned(), inode: inode.parse().ok()?, path })
     }
 
     /// Opens the file that the process has mapped.
     fn open(&self, pid: u32) -> Result<File> {
+        use std::os::unix::ffi::OsStrExt;
         // There, addresses have no zeros in front.
         let range: Vec<&str> = self.range.split('-').map(|address| address.trim_start_matches('0')).collect();
-        File::open(format!("/proc/{pid}/map_files/{}", range.join("-")))
+        tongs::file(format!("/proc/{pid}/map_files/{}", range.join("-")))
             .or_else(|error| {
-                use std::os::unix::ffi::OsStrExt;
-                // Without CAP_CHECKPOINT_RESTORE: by its name, if that still names the same file.
-                let mut path = format!("/proc/{pid}/root").into_bytes();
-                path.extend_from_slice(self.path);
-                let file = File::open(std::ffi::OsStr::from_bytes(&path))?;
+                // Without CAP_CHECKPOINT_RESTORE, or when it is mapped no more: by its name, if that still names the same file.
+                let file = tongs::in_root_of(pid, std::ffi::OsStr::from_bytes(&self.path))?;
                 if file.metadata()?.ino() == self.inode { Ok(file) } else { Err(error) }
             })
+            .inspect_err(|error| tongs::count(What::Program, Why::of(error)))
             .context("cannot open it")
     }
 }
@@ -439,13 +553,13 @@ mod tests {
 
     #[test]
     fn mappings_of_c_libraries_are_recognised() {
-        let read = |line: &'static str| Mapping::parse(line.as_bytes()).map(|m| (m.range, m.device, m.inode, m.path));
-        assert_eq!(
-            read("7f5e9d028000-7f5e9d17d000 r-xp 00026000 fe:01 1234                       /usr/lib/x86_64-linux-gnu/libc.so.6"),
-            Some(("7f5e9d028000-7f5e9d17d000", "fe:01", 1234, &b"/usr/lib/x86_64-linux-gnu/libc.so.6"[..]))
-        );
-        assert_eq!(read("7f-80 r-xp 0 fe:01 9 /lib/ld-musl-x86_64.so.1 (deleted)").map(|m| m.3), Some(&b"/lib/ld-musl-x86_64.so.1"[..]));
-        assert_eq!(read("7f-80 r-xp 0 fe:01 9 /a dir/libc-2.31.so").map(|m| m.3), Some(&b"/a dir/libc-2.31.so"[..]));
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let read = |line: &str| Mapping::parse(line.as_bytes()).map(|m| (m.range, m.device, m.inode, text(m.path)));
+        let whole = read("7f5e9d028000-7f5e9d17d000 r-xp 00026000 fe:01 1234                       /usr/lib/x86_64-linux-gnu/libc.so.6");
+        assert_eq!(whole, Some(("7f5e9d028000-7f5e9d17d000".into(), "fe:01".into(), 1234, "/usr/lib/x86_64-linux-gnu/libc.so.6".into())));
+        let path = |line: &str| read(line).map(|mapping| mapping.3);
+        assert_eq!(path("7f-80 r-xp 0 fe:01 9 /lib/ld-musl-x86_64.so.1 (deleted)").as_deref(), Some("/lib/ld-musl-x86_64.so.1"));
+        assert_eq!(path("7f-80 r-xp 0 fe:01 9 /a dir/libc-2.31.so").as_deref(), Some("/a dir/libc-2.31.so"));
         for other in [
             "7f-80 r--p 0 fe:01 9 /usr/lib/libc.so.6",
             "7f-80 r-xp 0 fe:01 9 /usr/lib/libcap.so.2",
@@ -460,9 +574,8 @@ mod tests {
 
     #[test]
     fn the_c_library_of_a_process_has_the_functions() -> Result<()> {
-        let maps = std::fs::read("/proc/self/maps")?;
         // A static test program has none.
-        let Some(mapping) = maps.split(|&b| b == b'\n').find_map(Mapping::parse) else { return Ok(()) };
+        let Some(mapping) = mappings_of(std::process::id())?.and_then(|mappings| mappings.into_iter().next()) else { return Ok(()) };
         let names = ["getaddrinfo", "gethostbyname", "gethostbyname2", "gethostbyname_r", "gethostbyname2_r"].map(str::to_owned);
         let found: HashSet<usize> = elf::functions(&mapping.open(std::process::id())?, &names)?.iter().map(|f| f.name).collect();
         assert_eq!(found.len(), names.len());

@@ -108,7 +108,7 @@ pub fn filters_of(args: &Record) -> Result<Filters> {
 
 /// Where cgroup v2 is mounted (/proc/self/mountinfo).
 fn cgroup_mount() -> Option<PathBuf> {
-    let text = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let text = crate::tongs::system_text("/proc/self/mountinfo").ok()?;
     text.lines().find_map(|line| {
         let (left, right) = line.split_once(" - ")?;
         right.starts_with("cgroup2 ").then(|| left.split(' ').nth(4).map(PathBuf::from)).flatten()

@@ -65,6 +65,10 @@ impl Build<[u8]> for LookupNamesBuilder {
         self.service.append_option(service.map(text::escape));
     }
 
+    fn bytes(&self) -> usize {
+        self.host.values_slice().len() + self.service.values_slice().len()
+    }
+
     fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
         out.push(Arc::new(self.host.finish()));
         out.push(Arc::new(self.service.finish()));
@@ -204,6 +208,10 @@ impl Build<[u8]> for DnsMessagesBuilder {
         }
         self.addresses.append(response.is_some());
         self.truncated.append_option(response.map(|m| m.is_truncated()));
+    }
+
+    fn bytes(&self) -> usize {
+        self.name.values_slice().len() + self.addresses.values_ref().values_slice().len()
     }
 
     fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {

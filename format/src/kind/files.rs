@@ -3,7 +3,7 @@
 //! A record names a file by a number. What it stands for is told once, by a record of `file_path`; the resolver keeps it, and rows
 //! find it when their batch is finished, from whichever record told it.
 
-use super::columns::Numbers;
+use super::columns::{Codes, Numbers, coded};
 use super::info::{DEVICE, FS, INODE, PATH};
 use super::{Build, Context, Kind, Parts, WireKind};
 use crate::text;
@@ -116,30 +116,41 @@ impl FileColumns {
     }
 }
 
+impl FileColumns {
+    fn bytes(&self) -> usize {
+        self.path.values_slice().len() + self.dev.values_slice().len() + self.fs.values_slice().len()
+    }
+}
+
 /// Builder of files by number.
+///
+/// Each file's path stands in a batch once, however many rows name it: others choose how long it is.
 #[derive(Default)]
 pub struct FileRefBuilder {
+    codes: Codes<u64>,
     ids: Vec<u64>,
-    columns: FileColumns,
 }
 
 impl Build<u64> for FileRefBuilder {
     #[inline]
     fn append(&mut self, id: &u64, _: &mut Context<'_>) {
-        self.ids.push(*id);
+        if self.codes.push(*id) {
+            self.ids.push(*id);
+        }
     }
 
     fn finish(&mut self, context: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
+        let rows = self.codes.take_rows();
         let unknown = Arc::new(FileInfo::default());
-        let mut last = (0, unknown.clone());
-        for id in self.ids.drain(..) {
-            // A file is rarely used once.
-            if id != last.0 {
-                last = (id, context.resolver.file(id).unwrap_or_else(|| unknown.clone()));
-            }
-            self.columns.push(&last.1);
+        let mut columns = FileColumns::default();
+        for id in &self.ids {
+            columns.push(&context.resolver.file(*id).unwrap_or_else(|| unknown.clone()));
         }
-        self.columns.take(out);
+        let mut values = Vec::new();
+        columns.take(&mut values);
+        out.extend(values.into_iter().map(|values| Arc::new(coded(rows.clone(), values)) as ArrayRef));
+        // A later record may tell more of a file.
+        *self = FileRefBuilder::default();
     }
 }
 
@@ -162,6 +173,10 @@ impl Build<[u8]> for FileDescriptionBuilder {
         let (id, file) = FileInfo::read(tail, context).unwrap_or_default();
         self.0.push(&file);
         context.resolver.note_file(id, file);
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.bytes()
     }
 
     fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
@@ -191,17 +206,28 @@ impl Kind for OpenPath {
 pub struct OpenPathBuilder {
     bases: Vec<u64>,
     paths: Vec<Option<String>>,
+    /// Of both columns, as far as the directories are known by now.
+    bytes: usize,
 }
 
 impl Build<[u8]> for OpenPathBuilder {
-    fn append(&mut self, tail: &[u8], _: &mut Context<'_>) {
+    fn append(&mut self, tail: &[u8], context: &mut Context<'_>) {
         let (base, path) = u64::read_from_prefix(tail).unwrap_or((0, &[]));
+        let path = (!path.is_empty()).then(|| text::c_str(path).into_owned());
+        let directory = context.resolver.file(base);
+        let of_directory = directory.and_then(|file| Some(file.path.as_ref()?.len())).unwrap_or_default();
+        self.bytes += 2 * path.as_ref().map_or(0, String::len) + of_directory;
         self.bases.push(base);
-        self.paths.push((!path.is_empty()).then(|| text::c_str(path).into_owned()));
+        self.paths.push(path);
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
     }
 
     fn finish(&mut self, context: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
         let (mut paths, mut full_paths) = (StringBuilder::new(), StringBuilder::new());
+        self.bytes = 0;
         for (base, path) in self.bases.drain(..).zip(self.paths.drain(..)) {
             let full = path.as_deref().filter(|_| base != 0).and_then(|path| path_from(base, path, context));
             full_paths.append_option(full);
@@ -229,12 +255,6 @@ mod tests {
         fn note_file(&mut self, _: u64, _: FileInfo) {}
         fn file(&mut self, id: u64) -> Option<Arc<FileInfo>> {
             (id == 4096).then(|| Arc::new(FileInfo { path: Some("/srv/data".to_owned()), ..FileInfo::default() }))
-        }
-        fn cmdline(&mut self, _: u32) -> Option<Vec<u8>> {
-            None
-        }
-        fn cgroup_path(&mut self, _: u32) -> Option<String> {
-            None
         }
     }
 

@@ -83,6 +83,11 @@ pub trait WireKind: Kind {
 pub trait Build<V: ?Sized> {
     /// Adds a value.
     fn append(&mut self, value: &V, context: &mut Context<'_>);
+    /// What the values take beyond the row itself: texts, whose length others choose.
+    #[inline]
+    fn bytes(&self) -> usize {
+        0
+    }
     /// Pushes one array per column and is empty afterwards.
     fn finish(&mut self, context: &mut Context<'_>, out: &mut Vec<ArrayRef>);
 }
@@ -115,21 +120,25 @@ pub trait Resolver {
         let _ = id;
         None
     }
-    /// `/proc/PID/cmdline` of a process that lives now, arguments separated by NUL.
-    fn cmdline(&mut self, pid: u32) -> Option<Vec<u8>> {
+    /// What /proc says of the process of the row that is appended.
+    fn process(&mut self, pid: u32) -> ProcessDetails {
         let _ = pid;
-        None
-    }
-    /// The cgroup's path below the cgroup2 mount.
-    fn cgroup_path(&mut self, pid: u32) -> Option<String> {
-        let _ = pid;
-        None
+        ProcessDetails::default()
     }
     /// The frames of a stack, leaf first, from the tail of its record.
     fn frames(&mut self, tail: &[u8]) -> Option<StackFrames> {
         let _ = tail;
         None
     }
+}
+
+/// What `/proc` says of a process that existed at the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProcessDetails {
+    /// `/proc/PID/cmdline`, each argument ended by NUL, and whether there was more of it.
+    pub cmdline: Option<(Vec<u8>, bool)>,
+    /// Path of its cgroup below the cgroup2 mount.
+    pub cgroup: Option<Arc<str>>,
 }
 
 /// A resolver that knows nothing: for tests, and for tables that need none.

@@ -4,7 +4,7 @@ use super::columns::Numbers;
 use super::info::{PROCESS_ID, TEXT, strings_type};
 use super::{Build, Context, Encoding, Kind, KindInfo, Parts, WireKind};
 use crate::wire;
-use arrow::array::{ArrayRef, Int64Builder, ListArray, ListBuilder, StringBuilder, StructArray};
+use arrow::array::{ArrayBuilder, ArrayRef, Int64Builder, ListArray, ListBuilder, StringBuilder, StructArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Fields, Int64Type};
 use std::sync::Arc;
@@ -130,6 +130,11 @@ impl Build<[u8]> for FramesBuilder {
         }
         self.lengths.push(stack.frames.len());
         self.unresolved.append_option(stack.unresolved);
+    }
+
+    fn bytes(&self) -> usize {
+        let texts = [self.frames.values_ref(), &self.module, &self.build_id];
+        texts.iter().map(|texts| texts.values_slice().len() + texts.len() * size_of::<i32>()).sum::<usize>() + self.address.len() * 16
     }
 
     fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {

@@ -1,11 +1,11 @@
 //! Names, paths and arguments.
 
 use super::columns::{Interned, Numbers};
-use super::info::{PATH, STRINGS, SYSCALL_NR, TEXT};
+use super::info::{FLAG, PATH, STRINGS, SYSCALL_NR, TEXT};
 use super::{Build, Context, Kind, Parts, WireKind};
 use crate::syscalls::Arch;
 use crate::text;
-use arrow::array::{ArrayRef, GenericListArray, ListBuilder, StringBuilder};
+use arrow::array::{ArrayBuilder, ArrayRef, BooleanBuilder, GenericListArray, ListBuilder, StringBuilder};
 use arrow::datatypes::Int32Type;
 use std::sync::Arc;
 
@@ -36,6 +36,10 @@ impl Build<[u8]> for ExecBuilder {
         append_strings(&mut self.args, end.and_then(|end| tail.get(end + 1..)));
     }
 
+    fn bytes(&self) -> usize {
+        self.filename.values_slice().len() + bytes_of_list(&self.args)
+    }
+
     fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
         out.push(Arc::new(self.filename.finish()));
         out.push(Arc::new(finish_list(&mut self.args)));
@@ -52,6 +56,12 @@ fn append_strings(list: &mut ListBuilder<StringBuilder>, strings: Option<&[u8]>)
         }
     }
     list.append(strings.is_some());
+}
+
+/// What a list's texts take, and where each ends.
+fn bytes_of_list(list: &ListBuilder<StringBuilder>) -> usize {
+    let texts = list.values_ref();
+    texts.values_slice().len() + texts.len() * size_of::<i32>()
 }
 
 fn finish_list(list: &mut ListBuilder<StringBuilder>) -> GenericListArray<i32> {
@@ -118,7 +128,7 @@ impl Build<[u8; 32]> for ShortName {
     }
 }
 
-/// What `/proc` says of a process that existed at the start: columns `args, cgroup`. The value is its pid.
+/// What `/proc` says of a process that existed at the start: columns `args, cgroup, args_truncated`. The value is its pid.
 #[derive(Debug)]
 pub struct ProcPid;
 
@@ -126,8 +136,17 @@ impl Kind for ProcPid {
     type Value = u32;
     type Builder = ProcBuilder;
     const PARTS: Parts = &[
-        ("args", "The arguments (/proc/PID/cmdline); null for kernel threads.", &STRINGS),
-        ("cgroup", "Path of its cgroup in the v2 hierarchy (/proc/PID/cgroup).", &PATH),
+        (
+            "args",
+            "The arguments (/proc/PID/cmdline), up to 16 KiB of them; once for each process, in the row of its first thread. Null: another thread, a thread of the kernel, or not readable any more.",
+            &STRINGS,
+        ),
+        (
+            "cgroup",
+            "Path of its cgroup in the v2 hierarchy (/proc/PID/cgroup). Null: not readable any more, or there is no such hierarchy.",
+            &PATH,
+        ),
+        ("args_truncated", "Whether there were more arguments than are recorded. Null where `args` is.", &FLAG),
     ];
 }
 
@@ -140,16 +159,68 @@ impl WireKind for ProcPid {
 pub struct ProcBuilder {
     args: ListBuilder<StringBuilder>,
     cgroup: StringBuilder,
+    truncated: BooleanBuilder,
 }
 
 impl Build<u32> for ProcBuilder {
     fn append(&mut self, pid: &u32, context: &mut Context<'_>) {
-        append_strings(&mut self.args, context.resolver.cmdline(*pid).as_deref());
-        self.cgroup.append_option(context.resolver.cgroup_path(*pid));
+        let details = context.resolver.process(*pid);
+        let cmdline = details.cmdline.filter(|(bytes, _)| !bytes.is_empty());
+        append_strings(&mut self.args, cmdline.as_ref().map(|(bytes, _)| bytes.as_slice()));
+        self.cgroup.append_option(details.cgroup);
+        self.truncated.append_option(cmdline.map(|(_, more)| more));
+    }
+
+    fn bytes(&self) -> usize {
+        bytes_of_list(&self.args) + self.cgroup.values_slice().len()
     }
 
     fn finish(&mut self, _: &mut Context<'_>, out: &mut Vec<ArrayRef>) {
         out.push(Arc::new(finish_list(&mut self.args)));
         out.push(Arc::new(self.cgroup.finish()));
+        out.push(Arc::new(self.truncated.finish()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::{NoResolver, ProcessDetails, Resolver};
+    use arrow::array::{Array, AsArray};
+
+    /// Knows one process.
+    struct One;
+
+    impl Resolver for One {
+        fn process(&mut self, pid: u32) -> ProcessDetails {
+            let cmdline = (pid == 7).then(|| (b"sh\0-c\0".to_vec(), true));
+            ProcessDetails { cmdline, cgroup: Some("/a".into()) }
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_gone_has_nulls() {
+        let mut builder = ProcBuilder::default();
+        let mut context = Context { boot_to_utc_ns: 0, resolver: &mut One };
+        builder.append(&7, &mut context);
+        builder.append(&8, &mut context);
+        builder.append(&9, &mut Context { boot_to_utc_ns: 0, resolver: &mut NoResolver });
+        let mut out = Vec::new();
+        builder.finish(&mut context, &mut out);
+        let nulls = |column: usize| (0..3).map(|row| out[column].is_null(row)).collect::<Vec<_>>();
+        assert_eq!((nulls(0), nulls(1), nulls(2)), (vec![false, true, true], vec![false, false, true], vec![false, true, true]));
+        assert_eq!(out[0].as_list::<i32>().value(0).as_string::<i32>().iter().collect::<Vec<_>>(), [Some("sh"), Some("-c")]);
+        assert!(out[2].as_boolean().value(0));
+    }
+
+    #[test]
+    fn texts_count_as_bytes() {
+        let mut context = Context { boot_to_utc_ns: 0, resolver: &mut NoResolver };
+        let mut builder = ExecBuilder::default();
+        builder.append(b"/bin/true\0true\0\xff\xff\0", &mut context);
+        // Escaped, as they are stored.
+        assert!(builder.bytes() >= 9 + 4 + 8);
+        builder.finish(&mut context, &mut Vec::new());
+        assert_eq!(builder.bytes(), 0);
     }
 }

@@ -16,6 +16,7 @@ use crate::host;
 use crate::kernel::Kernel;
 use crate::load;
 use crate::losses::Losses;
+use crate::procs::Procs;
 use crate::report;
 use crate::scheduling;
 use crate::signals::{Command, Signals, Status};
@@ -118,6 +119,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
         let (stop, counters, ring_bytes) = (stop.clone(), counters.clone(), settings.ring_bytes);
         thread("ebrec-drain", move || drain::drain(&rings, ring_bytes, &stop, &counters, &pool))?
     };
+    let procs = Procs::start(&mut attached.snapshot, work.clone(), counters.clone(), boot_to_utc_ns)?;
     let (stacks, namer) = if probes.contains("profile") {
         let (intake, thread) = crate::stacks::start(work.clone(), counters.clone(), boot_to_utc_ns, hurry.clone())?;
         (Some(intake), Some(thread))
@@ -172,6 +174,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
     attached.detach();
     let detach_ns = stopping.elapsed().as_nanos() as u64;
     stop.store(true, Ordering::Release);
+    let procs = procs.stop();
 
     let partial = partial_path(&output);
     let finish = || -> Result<Pipeline, Unfinished> {
@@ -191,6 +194,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
         if let Some(namer) = namer {
             join!(namer);
         }
+        join!(procs);
         // If the thread is gone, its end says why.
         let _ = end.send(End { by: ended_by.clone(), at: ended, libraries: std::mem::take(&mut attached.libraries) });
         let kept = join!(keeper);
@@ -215,6 +219,8 @@ pub fn record(args: &Record) -> Result<Outcome> {
     let (cpu_ns, max_rss_bytes) = host::own_cost();
     manifest.recorder.cpu_ns = cpu_ns;
     manifest.recorder.max_rss_bytes = max_rss_bytes;
+    manifest.recorder.heap_bytes = host::without_rings(max_rss_bytes, manifest.recorder.ring_bytes);
+    manifest.recorder.unread = crate::tongs::unread();
     manifest.recorder.detach_ns = detach_ns;
     manifest.recorder.memory_locked = locked.is_ok();
     manifest.recorder.stop_ns = stopping.elapsed().as_nanos() as u64;

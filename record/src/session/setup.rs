@@ -1,5 +1,6 @@
 //! From the command line to what is loaded, where it is written, and what the manifest says first.
 
+use crate::budget::Budget;
 use crate::cli::Record;
 use crate::host;
 use crate::load::{Attached, Settings};
@@ -49,16 +50,14 @@ pub fn settings(
     cgroups: Vec<(u64, u32)>,
     command: Option<&Command>,
 ) -> Settings {
-    let rings = host::possible_cpus().next_power_of_two().min(64);
-    // Rings must be a power of two pages; the budget is for all of them.
-    let each = (args.memory / u64::from(rings)).max(4096);
-    let each = if each.is_power_of_two() { each } else { each.next_power_of_two() / 2 };
+    let budget = Budget::of(args.memory, host::possible_cpus());
     let mut pids = args.pid.clone();
     pids.extend(command.and_then(|c| u32::try_from(c.pid).ok()));
     Settings {
         probes: probes.clone(),
-        rings,
-        ring_bytes: u32::try_from(each).unwrap_or(1 << 30).clamp(4096, 1 << 30),
+        rings: budget.rings,
+        ring_bytes: budget.ring_bytes,
+        map_bytes: budget.maps,
         pids,
         comms: args.comm.clone(),
         cgroups,
@@ -143,7 +142,7 @@ pub fn first_manifest(
         .into(),
         probes: states,
         notes: args.notes.iter().cloned().collect(),
-        recorder: Cost { ring_bytes, ..Cost::default() },
+        recorder: Cost { ring_bytes, map_bytes: attached.loaded.map_bytes(), ..Cost::default() },
         ..Manifest::default()
     }
 }

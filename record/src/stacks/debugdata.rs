@@ -1,12 +1,18 @@
-//! Symbols that a stripped program carries compressed: `.gnu_debugdata`, as Fedora, RHEL and openSUSE have it in every program.
+//! What of a file names its functions, as files in memory: so that it is read once, within limits, and can't change while it is used.
 //!
+//! blazesym maps what it reads. A file that its owner makes shorter meanwhile would end the recorder (SIGBUS), so only those of root are
+//! mapped as they are ([`tongs::is_steady`]); of others the tables of symbols are copied.
+//!
+//! Symbols that a stripped program carries compressed (`.gnu_debugdata`, as Fedora, RHEL and openSUSE have it in every program) are unpacked here, too:
 //! blazesym can read it too, but decompresses without a limit what any user may have put into a program, and without that ability it refuses
 //! the whole file. So the file is taken apart here: what is decompressed, of limited size and memory, is one file in memory, and the parts of the original
 //! that tell of its exported symbols are another, without that section. The section is described in gdb's manual, "MiniDebugInfo".
 
 use crate::elf::{Elf, Loads};
+#[cfg(doc)]
+use crate::tongs;
 use anyhow::{Context, Result};
-use object::elf::{SHT_DYNSYM, SHT_GNU_HASH, SHT_HASH, SHT_NOTE, SHT_NULL, SHT_STRTAB, SectionHeader64};
+use object::elf::{SHT_DYNSYM, SHT_GNU_HASH, SHT_HASH, SHT_NOTE, SHT_NULL, SHT_STRTAB, SHT_SYMTAB, SectionHeader64};
 use object::read::elf::{FileHeader, SectionHeader};
 use object::{LittleEndian, ReadRef, bytes_of, bytes_of_slice};
 use std::fs::File;
@@ -29,8 +35,37 @@ pub struct Taken {
 }
 
 /// Takes a file apart; `None` if it isn't a program with such a section.
-pub fn take(path: &str) -> Option<Taken> {
-    Elf::read(&File::open(path).ok()?, taken).ok()
+pub fn take(file: &File) -> Option<Taken> {
+    Elf::read(file, taken).ok()
+}
+
+/// A copy of what a file says of its functions, at the same offsets; the second is what it takes.
+pub fn copy(file: &File) -> Option<(File, u64)> {
+    Elf::read(file, |elf| copied(elf, &elf.sections.iter().copied().collect::<Vec<_>>())).ok()
+}
+
+/// The tables of symbols, and all that leads to them.
+fn copied(elf: &Elf, sections: &[SectionHeader64<LittleEndian>]) -> Result<(File, u64)> {
+    let mut parts = vec![
+        (0, bytes_of(elf.header)),
+        (elf.header.e_phoff(LittleEndian), bytes_of_slice(elf.segments)),
+        (elf.header.e_shoff(LittleEndian), bytes_of_slice(sections)),
+    ];
+    for section in sections {
+        if [SHT_STRTAB, SHT_HASH, SHT_NOTE, SHT_DYNSYM, SHT_GNU_HASH, SHT_SYMTAB].contains(&section.sh_type(LittleEndian)) {
+            parts.push((section.sh_offset(LittleEndian), section.data(LittleEndian, elf.data)?));
+        }
+    }
+    let bytes = elf.data.len().map_err(|()| anyhow::anyhow!("it has no length"))?;
+    Ok((made(&parts, bytes)?, parts.iter().map(|(_, part)| part.len() as u64).sum()))
+}
+
+fn made(parts: &[(u64, &[u8])], bytes: u64) -> std::io::Result<File> {
+    let file = memory()?;
+    parts.iter().try_for_each(|(offset, part)| file.write_all_at(part, *offset))?;
+    // What is between is a hole, which takes no memory.
+    file.set_len(bytes)?;
+    Ok(file)
 }
 
 fn taken(elf: &Elf) -> Result<Taken> {
@@ -47,25 +82,7 @@ fn taken(elf: &Elf) -> Result<Taken> {
     reader.take(MOST_DECOMPRESSED + 1).read_to_end(&mut bytes)?;
     anyhow::ensure!(bytes.len() as u64 <= MOST_DECOMPRESSED, "its symbols are too large");
 
-    let mut parts = vec![
-        (0, bytes_of(elf.header)),
-        (elf.header.e_phoff(LittleEndian), bytes_of_slice(elf.segments)),
-        (elf.header.e_shoff(LittleEndian), bytes_of_slice(&sections)),
-    ];
-    for section in &sections {
-        if [SHT_STRTAB, SHT_HASH, SHT_NOTE, SHT_DYNSYM, SHT_GNU_HASH].contains(&section.sh_type(LittleEndian)) {
-            parts.push((section.sh_offset(LittleEndian), section.data(LittleEndian, elf.data)?));
-        }
-    }
-    let made = |parts: &[(u64, &[u8])], bytes| {
-        let file = memory()?;
-        parts.iter().try_for_each(|(offset, part)| file.write_all_at(part, *offset))?;
-        // What is between is a hole, which takes no memory.
-        file.set_len(bytes)?;
-        std::io::Result::Ok(file)
-    };
-    let bytes_of_file = elf.data.len().map_err(|()| anyhow::anyhow!("it has no length"))?;
-    let exported = made(&parts, bytes_of_file)?;
+    let (exported, _) = copied(elf, &sections)?;
     let others = made(&[(0, &bytes)], bytes.len() as u64)?;
     Ok(Taken { exported, others, loads: elf.loads() })
 }
@@ -87,8 +104,21 @@ mod tests {
 
     #[test]
     fn what_is_no_such_program_is_left_alone() {
-        assert!(take("/proc/self/exe").is_none(), "this program has no such section");
-        assert!(take("/etc/hostname").is_none());
-        assert!(take("/nonexistent").is_none());
+        assert!(crate::tongs::file("/proc/self/exe").is_ok_and(|file| take(&file).is_none()), "this program has no such section");
+        assert!(crate::tongs::file("/etc/passwd").is_ok_and(|file| take(&file).is_none() && copy(&file).is_none()));
+    }
+
+    #[test]
+    fn a_copy_names_the_same_functions() -> std::io::Result<()> {
+        let file = crate::tongs::file("/proc/self/exe")?;
+        let names = ["main".to_owned()];
+        let of = |file: &File| crate::elf::functions(file, &names).unwrap_or_default();
+        // Its tables may be larger than what is copied of anybody's.
+        if let Some((copy, bytes)) = copy(&file) {
+            assert_eq!(of(&copy), of(&file));
+            assert_eq!(of(&copy).len(), 1);
+            assert!(bytes < file.metadata()?.len());
+        }
+        Ok(())
     }
 }

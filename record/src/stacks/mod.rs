@@ -8,6 +8,7 @@
 
 mod build_id;
 mod debugdata;
+mod demangle;
 mod perf_map;
 mod places;
 mod symbols;
@@ -16,6 +17,7 @@ use crate::drain::Counters;
 use crate::flow::Inlet;
 use crate::store::Work;
 use anyhow::{Context as _, Result};
+pub use build_id::build_id_of_notes;
 use ebrec_format::events;
 use ebrec_format::events::profile::Stack;
 use ebrec_format::kind::{Context, Resolver, StackFrames};
@@ -23,29 +25,32 @@ use ebrec_format::table::Row;
 use places::{Place, Places, Region};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use symbols::Names;
 use zerocopy::{FromBytes, IntoBytes};
 
-/// Stacks on their way from the building thread; more are counted as lost.
+/// Stacks on their way from the building thread, and their bytes; more are counted as lost.
 const QUEUE: usize = 4096;
-/// Frames that are kept until they are written, 24 MB: then they are named and written before the end.
-const MOST_FRAMES: usize = 1 << 20;
+const QUEUE_BYTES: usize = 4 << 20;
+/// Frames that are kept until they are written, 6 MB and what is asked of them: then they are named and written before the end.
+const MOST_FRAMES: usize = 256 << 10;
 /// Distinct stacks of a capture, 16 MB for their numbers; more are counted as lost.
 const MOST_STACKS: usize = 1 << 20;
 /// How long naming may take at the end. With it, the capture is still usable two seconds after the window.
 const TIME_TO_NAME: Duration = Duration::from_millis(1000);
 /// How often names are sought while the recording goes on.
 const ASK_EVERY: Duration = Duration::from_millis(500);
-/// Rows of a batch.
+/// Rows of a batch, and bytes: names may be long.
 const BATCH_ROWS: usize = 1024;
+const BATCH_BYTES: usize = 1 << 20;
 
 /// What takes stacks' records out of the stream.
 pub struct Intake {
     queue: SyncSender<Vec<u8>>,
+    waiting: Arc<AtomicUsize>,
     table: u16,
     counters: Arc<Counters>,
 }
@@ -53,10 +58,15 @@ pub struct Intake {
 impl Intake {
     /// Whether the record was a stack's; it is then taken.
     pub fn take(&self, table: u16, record: &[u8]) -> bool {
-        if table == self.table && self.queue.try_send(record.to_vec()).is_err() {
+        if table != self.table {
+            return false;
+        }
+        let is_full = self.waiting.fetch_add(record.len(), Ordering::AcqRel) + record.len() > QUEUE_BYTES;
+        if is_full || self.queue.try_send(record.to_vec()).is_err() {
+            self.waiting.fetch_sub(record.len(), Ordering::AcqRel);
             self.counters.stacks_lost.fetch_add(1, Ordering::Relaxed);
         }
-        table == self.table
+        true
     }
 }
 
@@ -76,9 +86,11 @@ pub fn start(work: Inlet<Work>, counters: Arc<Counters>, boot_to_utc_ns: i64, hu
         seen: HashSet::new(),
         kept: Vec::new(),
         frames: 0,
+        waiting: Arc::default(),
     };
+    let waiting = stacks.waiting.clone();
     let thread = std::thread::Builder::new().name("ebrec-stacks".to_owned()).spawn(move || stacks.run(&incoming));
-    Ok((Intake { queue, table: table as u16, counters }, thread.context("cannot start a thread")?))
+    Ok((Intake { queue, waiting, table: table as u16, counters }, thread.context("cannot start a thread")?))
 }
 
 /// A stack that waits for its names.
@@ -107,6 +119,8 @@ struct Stacks {
     seen: HashSet<u64>,
     kept: Vec<Kept>,
     frames: usize,
+    /// Bytes in the queue.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Stacks {
@@ -114,7 +128,10 @@ impl Stacks {
         let mut asked = Instant::now();
         loop {
             match incoming.recv_timeout(ASK_EVERY) {
-                Ok(record) => self.keep(&record),
+                Ok(record) => {
+                    self.waiting.fetch_sub(record.len(), Ordering::AcqRel);
+                    self.keep(&record);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -167,7 +184,7 @@ impl Stacks {
             one.0 = Some(self.names.frames(&stack.places, &self.places));
             let mut context = Context { boot_to_utc_ns: self.boot_to_utc_ns, resolver: &mut one };
             sink.append_record(stack.record.as_bytes(), &mut context);
-            if sink.rows() >= BATCH_ROWS || kept.peek().is_none() {
+            if sink.rows() >= BATCH_ROWS || sink.bytes() >= BATCH_BYTES || kept.peek().is_none() {
                 let batch = sink.finish(&mut context);
                 // If nobody takes it, writing has failed and the session says so.
                 let _ = self.work.push(batch.get_array_memory_size(), Work::Batch(self.table, batch));

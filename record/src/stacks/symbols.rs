@@ -5,14 +5,16 @@
 
 use super::build_id::{build_id_of_notes, hex};
 use super::debugdata::{self, Taken};
-use super::places::{Module, Place, Places, Region, path_of};
+use super::demangle::{LONGEST_NAME, demangled};
+use super::places::{Place, Places, Region};
+use crate::tongs::{self, Fetcher, What, Why, path_of};
 use blazesym::MaybeDefault;
 use blazesym::symbolize::source::{Elf, Kernel, Source};
 use blazesym::symbolize::{Input, Symbolized, Symbolizer};
 use ebrec_format::kind::{Frame, StackFrames};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fs::File;
 use std::io::BufRead;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
@@ -21,6 +23,12 @@ use std::time::{Duration, Instant};
 const OUT_OF_TIME: &str = "out of time";
 const NO_SYMBOLS: &str = "no symbols";
 const UNKNOWN_PLACE: &str = "unknown place";
+const OUT_OF_MEMORY: &str = "out of memory";
+
+/// What all names take together; a program may have names of any length. Beyond, frames keep their place.
+const MOST_NAME_BYTES: usize = 16 << 20;
+/// How long a file may take to be opened and copied.
+const FILE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Tables of symbols that stay in memory until they are needed again: by the bytes of their files, of which they take a small part.
 const CACHED_BYTES: u64 = 256 << 20;
@@ -35,6 +43,7 @@ const MOST_JOBS: usize = 1 << 16;
 /// interrupted; at the end nobody waits for it longer than there is time, and the thread ends with the process.
 pub struct Names {
     names: HashMap<(Region, u64), Arc<str>>,
+    name_bytes: usize,
     /// What was asked for before.
     asked: HashSet<(Region, u64)>,
     /// Jobs that were not answered yet, by region.
@@ -47,10 +56,9 @@ pub struct Names {
 /// A question to the thread: the functions at some places of a region.
 struct Job {
     region: Region,
-    /// Where to look, the better one first: the file itself, its debug file. None for the kernel.
-    files: Vec<String>,
-    /// Size of the first.
-    bytes: u64,
+    /// The file itself, and the build id by which its debug file is found. None for the kernel.
+    file: Option<Arc<File>>,
+    build_id: Option<Arc<str>>,
     places: Vec<u64>,
 }
 
@@ -66,10 +74,18 @@ impl Names {
         let (jobs, queue) = sync_channel::<Job>(MOST_JOBS);
         let (found, answers) = channel();
         let seeker = std::thread::Builder::new().name("ebrec-symbols".to_owned());
-        seeker.spawn(move || Seeker { found, cache: VecDeque::new(), cached: 0 }.run(&queue))?;
-        let mut names =
-            Names { names: HashMap::new(), asked: HashSet::new(), open: HashMap::new(), kernel: KernelImage::default(), jobs, answers };
-        names.send(Job { region: Region::Kernel, files: Vec::new(), bytes: 0, places: Vec::new() });
+        let fetcher = Fetcher::new("ebrec-programs");
+        seeker.spawn(move || Seeker { found, fetcher, cache: VecDeque::new(), cached: 0 }.run(&queue))?;
+        let mut names = Names {
+            names: HashMap::new(),
+            name_bytes: 0,
+            asked: HashSet::new(),
+            open: HashMap::new(),
+            kernel: KernelImage::default(),
+            jobs,
+            answers,
+        };
+        names.send(Job { region: Region::Kernel, file: None, build_id: None, places: Vec::new() });
         Ok(names)
     }
 
@@ -94,12 +110,14 @@ impl Names {
         for (region, (count, mut places)) in questions.into_iter().filter(|(_, (_, places))| !places.is_empty()) {
             places.sort_unstable();
             match region {
-                Region::Kernel => jobs.push((u64::MAX, Job { region, files: Vec::new(), bytes: 0, places })),
+                Region::Kernel => jobs.push((u64::MAX, Job { region, file: None, build_id: None, places })),
                 Region::File(file) => {
                     let module = known.module(file);
-                    let bytes = module.and_then(|m| m.file.as_ref()?.metadata().ok()).map_or(0, |metadata| metadata.len());
-                    let files = module.map(files_of).unwrap_or_default();
-                    jobs.push((count * (1 << 32) / (bytes + (64 << 10)), Job { region, files, bytes, places }));
+                    let (file, build_id) = module.map(|m| (m.file.clone(), m.build_id.clone())).unwrap_or_default();
+                    let bytes = module.map_or(0, |module| module.bytes);
+                    // A sparse file is as large as its owner likes.
+                    let worth = (u128::from(count) << 32) / (u128::from(bytes) + (64 << 10));
+                    jobs.push((u64::try_from(worth).unwrap_or(u64::MAX), Job { region, file, build_id, places }));
                 }
                 // What a JIT compiler tells changes: it is asked at the end.
                 Region::Jit(_) | Region::Unknown => {}
@@ -115,12 +133,16 @@ impl Names {
 
     /// Waits for the answers until the deadline, or until there is a hurry, and reads the perf maps.
     pub fn finish(&mut self, places: impl Iterator<Item = (Region, u64)>, known: &mut Places, deadline: Instant, hurry: &AtomicBool) {
-        let mut maps = HashMap::new();
+        let mut by_map: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
         for (region, at) in places {
-            if let Region::Jit(nth) = region
-                && let Some(name) = maps.entry(nth).or_insert_with(|| known.perf_map(nth)).as_ref().and_then(|map| map.find(at))
-            {
-                self.names.insert((region, at), name.into());
+            if let Region::Jit(nth) = region {
+                by_map.entry(nth).or_default().push(at);
+            }
+        }
+        // One after the other: each has up to 32 MiB.
+        for (nth, addresses) in by_map {
+            for (at, name) in known.jit_names(nth, addresses, deadline) {
+                self.put((Region::Jit(nth), at), name);
             }
         }
         while self.open.values().any(|&open| open > 0) && !hurry.load(Ordering::Acquire) {
@@ -135,9 +157,7 @@ impl Names {
 
     fn take(&mut self, answer: Answer) {
         match answer {
-            Answer::Name(region, at, name) => {
-                self.names.insert((region, at), name);
-            }
+            Answer::Name(region, at, name) => self.put((region, at), name),
             Answer::Image(image) => self.kernel = image,
             Answer::Done(region) => {
                 self.open.entry(region).and_modify(|open| *open = open.saturating_sub(1));
@@ -145,9 +165,17 @@ impl Names {
         }
     }
 
+    fn put(&mut self, place: (Region, u64), name: Arc<str>) {
+        if self.name_bytes + name.len() <= MOST_NAME_BYTES {
+            self.name_bytes += name.len();
+            self.names.insert(place, name);
+        }
+    }
+
     /// Forgets what was asked: the memory is bounded by the stacks that are kept.
     pub fn forget(&mut self) {
         self.names.clear();
+        self.name_bytes = 0;
         self.asked.clear();
     }
 
@@ -161,6 +189,7 @@ impl Names {
             if name.is_none() {
                 let why = match region {
                     Region::Unknown => UNKNOWN_PLACE,
+                    _ if self.name_bytes + LONGEST_NAME > MOST_NAME_BYTES => OUT_OF_MEMORY,
                     _ if self.open.get(&region).is_none_or(|&open| open == 0) => NO_SYMBOLS,
                     _ => OUT_OF_TIME,
                 };
@@ -212,34 +241,61 @@ fn drop_tracing(frames: &mut Vec<Frame>) {
     }
 }
 
-/// The files that may name the functions of a module.
-fn files_of(module: &Module) -> Vec<String> {
-    let own = module.file.iter().map(path_of);
-    let debug = module.build_id.iter().filter_map(|id| {
-        let (first, rest) = id.split_at_checked(2)?;
-        let path = format!("/usr/lib/debug/.build-id/{first}/{rest}.debug");
-        Path::new(&path).exists().then_some(path)
-    });
-    own.chain(debug).collect()
-}
-
 /// The thread that asks blazesym.
 struct Seeker {
     found: Sender<Answer>,
-    /// What was read, the latest last: region, bytes of its file.
-    cache: VecDeque<(Region, u64, Symbolizer)>,
+    fetcher: Fetcher,
+    /// What was read, the latest last.
+    cache: VecDeque<Known>,
     cached: u64,
+}
+
+/// What is known of a region's functions.
+struct Known {
+    region: Region,
+    /// What it takes, about, of [`CACHED_BYTES`].
+    bytes: u64,
+    symbolizer: Symbolizer,
+    /// Where to look, the better one first: the file itself, its debug file. The symbolizer knows them by their descriptors.
+    files: Vec<Arc<File>>,
+}
+
+fn symbolizer() -> Symbolizer {
+    let builder = Symbolizer::builder().enable_auto_reload(false).enable_code_info(false).enable_inlined_fns(false);
+    // It takes every short name for a type of C++.
+    builder.enable_demangling(false).build()
+}
+
+/// A file that can be mapped without fear, and what it counts in the cache.
+fn mappable(file: Arc<File>) -> Option<(Arc<File>, u64)> {
+    let bytes = file.metadata().ok()?.len();
+    if tongs::is_steady(&file) {
+        return Some((file, bytes));
+    }
+    let (copy, bytes) = debugdata::copy(&file)?;
+    // All of it is in memory, of the other a part.
+    Some((Arc::new(copy), bytes * 4))
+}
+
+/// The files that may name the functions of a module.
+fn files_of(file: Option<Arc<File>>, build_id: Option<&str>) -> Vec<(Arc<File>, u64)> {
+    let debug = build_id.and_then(|id| {
+        let (first, rest) = id.split_at_checked(2)?;
+        let file = tongs::file(format!("/usr/lib/debug/.build-id/{first}/{rest}.debug")).ok()?;
+        mappable(Arc::new(file))
+    });
+    file.and_then(mappable).into_iter().chain(debug).collect()
 }
 
 impl Seeker {
     fn run(mut self, jobs: &Receiver<Job>) {
         while let Ok(job) = jobs.recv() {
-            let symbolizer = self.symbolizer(&job);
+            let known = self.known(&job);
             let left = match job.region {
-                Region::Kernel => self.seek_in_kernel(&symbolizer, &job),
-                _ => self.seek_in_files(&symbolizer, &job),
+                Region::Kernel => self.seek_in_kernel(&known.symbolizer, &job),
+                _ => self.seek_in_files(&known, &job),
             };
-            self.keep(&job, symbolizer);
+            self.keep(known);
             if left.is_none() || self.found.send(Answer::Done(job.region)).is_err() {
                 // Nobody waits for the answers any more.
                 return;
@@ -247,25 +303,34 @@ impl Seeker {
         }
     }
 
-    fn symbolizer(&mut self, job: &Job) -> Symbolizer {
-        match self.cache.iter().position(|(region, ..)| *region == job.region).and_then(|nth| self.cache.remove(nth)) {
-            Some((_, bytes, symbolizer)) => {
-                self.cached -= bytes;
-                symbolizer
-            }
-            None => Symbolizer::builder().enable_auto_reload(false).enable_code_info(false).enable_inlined_fns(false).build(),
+    fn known(&mut self, job: &Job) -> Known {
+        if let Some(known) = self.cache.iter().position(|known| known.region == job.region).and_then(|nth| self.cache.remove(nth)) {
+            self.cached -= known.bytes;
+            return known;
         }
+        let (mut files, mut bytes) = (Vec::new(), 0);
+        if job.region != Region::Kernel {
+            let (file, build_id) = (job.file.clone(), job.build_id.clone());
+            match self.fetcher.fetch(FILE_PATIENCE, move || files_of(file, build_id.as_deref())) {
+                Some(found) => {
+                    bytes = found.iter().map(|(_, bytes)| *bytes).sum::<u64>().max(1);
+                    files = found.into_iter().map(|(file, _)| file).collect();
+                }
+                None => tongs::count(What::Program, Why::Slow),
+            }
+        }
+        Known { region: job.region, bytes, symbolizer: symbolizer(), files }
     }
 
-    fn keep(&mut self, job: &Job, symbolizer: Symbolizer) {
-        self.cache.push_back((job.region, job.bytes, symbolizer));
-        self.cached += job.bytes;
+    fn keep(&mut self, known: Known) {
+        self.cached += known.bytes;
+        self.cache.push_back(known);
         // Not the kernel's: it has no bytes, and stays.
         while self.cached > CACHED_BYTES
-            && let Some(nth) = self.cache.iter().position(|(_, bytes, _)| *bytes > 0)
-            && let Some((_, bytes, _)) = self.cache.remove(nth)
+            && let Some(nth) = self.cache.iter().position(|known| known.bytes > 0)
+            && let Some(known) = self.cache.remove(nth)
         {
-            self.cached -= bytes;
+            self.cached -= known.bytes;
         }
     }
 
@@ -279,16 +344,17 @@ impl Seeker {
         self.seek(symbolizer, job.region, &kernel, Input::AbsAddr(places), places)
     }
 
-    fn seek_in_files(&self, symbolizer: &Symbolizer, job: &Job) -> Option<Vec<u64>> {
+    fn seek_in_files(&mut self, known: &Known, job: &Job) -> Option<Vec<u64>> {
         let mut left = job.places.clone();
-        for file in &job.files {
+        for file in &known.files {
             if left.is_empty() {
                 break;
             }
-            let source = Source::Elf(Elf { debug_syms: false, ..Elf::new(file) });
-            left = self.seek(symbolizer, job.region, &source, Input::FileOffset(&left), &left)?;
+            let source = Source::Elf(Elf { debug_syms: false, ..Elf::new(path_of(file)) });
+            left = self.seek(&known.symbolizer, job.region, &source, Input::FileOffset(&left), &left)?;
         }
-        match job.files.first().filter(|_| !left.is_empty()).and_then(|file| debugdata::take(file)) {
+        let Some(file) = job.file.clone().filter(|_| !left.is_empty()) else { return Some(left) };
+        match self.fetcher.fetch(FILE_PATIENCE, move || debugdata::take(&file)).flatten() {
             Some(taken) => self.seek_in_parts(job.region, &taken, left),
             None => Some(left),
         }
@@ -296,7 +362,7 @@ impl Seeker {
 
     /// The same in a file that was taken apart. Its parts are not kept: they have no names by which they could be found again.
     fn seek_in_parts(&self, region: Region, taken: &Taken, mut left: Vec<u64>) -> Option<Vec<u64>> {
-        let symbolizer = Symbolizer::builder().enable_auto_reload(false).enable_code_info(false).enable_inlined_fns(false).build();
+        let symbolizer = symbolizer();
         let (exported, others) = (path_of(&taken.exported), path_of(&taken.others));
         let (places, addresses): (Vec<u64>, Vec<u64>) = left.iter().filter_map(|&place| Some((place, taken.loads.address(place)?))).unzip();
         let source = Source::Elf(Elf { debug_syms: false, ..Elf::new(others) });
@@ -312,7 +378,7 @@ impl Seeker {
         let mut left = Vec::new();
         for (&at, symbol) in places.iter().zip(&symbols) {
             match symbol {
-                Symbolized::Sym(symbol) => self.found.send(Answer::Name(region, at, symbol.name.as_ref().into())).ok()?,
+                Symbolized::Sym(symbol) => self.found.send(Answer::Name(region, at, demangled(&symbol.name))).ok()?,
                 Symbolized::Unknown(_) => left.push(at),
             }
         }
@@ -330,9 +396,9 @@ struct KernelImage {
 
 impl KernelImage {
     fn read() -> KernelImage {
-        let build_id = std::fs::read("/sys/kernel/notes").ok().and_then(|notes| build_id_of_notes(&notes)).map(|id| hex(&id).into());
+        let build_id = tongs::system("/sys/kernel/notes").ok().and_then(|notes| build_id_of_notes(&notes)).map(|id| hex(&id).into());
         let mut image = KernelImage { build_id, ..KernelImage::default() };
-        let Ok(file) = std::fs::File::open("/proc/kallsyms") else { return image };
+        let Ok(file) = tongs::system_file("/proc/kallsyms") else { return image };
         for line in std::io::BufReader::with_capacity(1 << 16, file).split(b'\n').map_while(Result::ok) {
             let limit = match line.get(16..) {
                 Some(b" T _text" | b" t _text") => &mut image.start,

@@ -12,6 +12,8 @@ use ebrec_format::table::Table;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// One whose columns take this much memory is sealed at once: others choose how long their names are.
+const SEGMENT_BYTES: usize = 16 << 20;
 /// A segment of this many rows is sealed at once.
 const SEGMENT_ROWS: usize = 1 << 19;
 /// Or with so many bytes of rows.
@@ -142,7 +144,8 @@ impl TableFile {
         open.writer.write(&batch)?;
         open.rows += batch.num_rows();
         open.raw += each * batch.num_rows() as u64;
-        Ok(open.rows >= SEGMENT_ROWS || open.late_rows >= LATE_ROWS || open.raw >= SEGMENT_RAW.min(most_raw) || open.late_raw >= LATE_RAW)
+        let large = open.raw >= SEGMENT_RAW.min(most_raw) || open.late_raw >= LATE_RAW || open.writer.bytes() >= SEGMENT_BYTES;
+        Ok(large || open.rows >= SEGMENT_ROWS || open.late_rows >= LATE_ROWS)
     }
 
     /// Lets go of rows that are not sealed.
