@@ -35,7 +35,7 @@ pub async fn about(engine: &Engine, tables: &[String]) -> Result<Vec<Note>> {
 fn captures(engine: &Engine) -> Vec<Note> {
     let mut notes = Vec::new();
     for capture in engine.captures() {
-        let path = capture.path.display();
+        let path = escape(&capture.path.display().to_string());
         if capture.state == State::Partial || !capture.manifest.complete {
             let text = format!("{path}: the recording still runs or was killed; what it had sealed until then is here");
             notes.push(Note { text, incomplete: false });
@@ -85,10 +85,11 @@ pub async fn lost(engine: &Engine) -> Result<Vec<(String, String, i64, i64, i64)
 }
 
 async fn lost_in(engine: &Engine) -> Result<Vec<(String, String, i64, i64, i64)>> {
-    engine.tables().begin(Reading { optional: &["loss"], ..Reading::default() });
+    let reading = Reading { optional: &["loss"], ..Reading::default() };
     let instant = |ns| ScalarValue::TimestampNanosecond(ns, Some(Arc::from("UTC")));
     let (from, to) = (engine.filter().from, engine.filter().to);
-    let frame = engine.query(LOSSES, vec![("from".to_owned(), instant(from)), ("to".to_owned(), instant(to))]).await?;
+    let window = vec![("from".to_owned(), instant(from)), ("to".to_owned(), instant(to))];
+    let frame = engine.read(LOSSES, reading, window).await?.frame;
     let mut lost = Vec::new();
     for batch in frame.collect().await? {
         let cells = Cells::new(&batch)?;
