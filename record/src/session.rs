@@ -70,7 +70,6 @@ pub fn record(args: &Record) -> Result<Outcome> {
     }
 
     let boot_to_utc_ns = host::boot_to_utc_ns();
-    let started = boot_ns();
     let gauge = Arc::new(Gauge::default());
     let layout = if args.format == Format::Dir { Layout::Dir } else { Layout::File };
     let present = |table: &str| {
@@ -91,11 +90,9 @@ pub fn record(args: &Record) -> Result<Outcome> {
         counters: counters.clone(),
         losses: Losses::new(&attached.drops)?,
         sampler: Sampler::default(),
-        manifest: first_manifest(args, &settings, &attached, &probes, filters, boot_to_utc_ns, started),
+        manifest: first_manifest(args, &settings, &attached, &probes, filters, boot_to_utc_ns, 0),
         malformed: 0,
     };
-    running.manifest.recorder.setup_cpu_ns = host::own_cost().0;
-    running.manifest.recorder.start_ns = began.elapsed().as_nanos() as u64;
 
     let encoder = thread("ebrec-encode", move || {
         let result = store.run(&work_queue);
@@ -109,6 +106,12 @@ pub fn record(args: &Record) -> Result<Outcome> {
         let (stop, counters, ring_bytes) = (stop.clone(), counters.clone(), settings.ring_bytes);
         thread("ebrec-drain", move || drain::drain(&rings, ring_bytes, &stop, &counters, &passes, &returned))?
     };
+    // From here on everything is attached, and read.
+    let started = attached.open()?;
+    running.manifest.started_ns = started as i64 + boot_to_utc_ns;
+    running.manifest.ended_ns = running.manifest.started_ns;
+    running.manifest.recorder.setup_cpu_ns = host::own_cost().0;
+    running.manifest.recorder.start_ns = began.elapsed().as_nanos() as u64;
     let (ready, resolved) = std::sync::mpsc::channel();
     let (stacks, namer) = if probes.contains("profile") {
         let (intake, thread) = crate::stacks::start(work.clone(), counters.clone(), boot_to_utc_ns)?;
@@ -135,8 +138,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
 
     let (ended_by, forced) = running.watch(args, &signals, command.as_ref(), &attached)?;
     let stopping = Instant::now();
-    let ended = boot_ns();
-    attached.detach();
+    let ended = attached.detach();
     stop.store(true, Ordering::Release);
     let force = forced || signals.wait(Duration::ZERO).is_some_and(|signal| signal != libc::SIGCHLD);
     join(drainer)??;
@@ -416,6 +418,9 @@ impl Running {
         // Before `sample`, which begins the next interval.
         self.losses.skipped(&mut rows, now, &attached.skipped());
         self.losses.sample(&mut rows, now);
+        for (table, reason) in attached.failures() {
+            self.losses.add(&mut rows, now, &table, &format!("iterator failed: {reason}"), 1);
+        }
         let malformed = self.counters.malformed.load(Ordering::Relaxed);
         if malformed > self.malformed {
             rows.push(Loss {
