@@ -14,6 +14,7 @@ mod dns;
 mod exec;
 mod faults;
 mod files;
+mod flood;
 mod hold;
 mod interrupts;
 mod loopdev;
@@ -52,6 +53,9 @@ ebrec-workload: known activity, and its ground truth as JSON on stdout
   tcp-resets [N]                                  N connections for each way to be reset, in a network namespace (root)
   tcp-rtt [N] [--pause-ms N]                      N round trips with pauses, and the kernel's round-trip times before each
   signals [N]                                     N of each kind from one process to another, a fault, a child's end
+  flood KIND [--ms N] [--rate N]                  one kind of activity on each CPU, at most N rounds a second: files,
+                                                  calls, signals, forks, tcp, switches
+  forks [N] [--after N]                           N short children, while one waits; then N of the one that waited
   oom                                             a process that needs more memory than its cgroup may have (root)
   overload [PAIRS] [--seconds N]                  PAIRS of threads that keep each other runnable, and a loop of system calls
   hog [MB] [--seconds N]                          MB of memory, touched again and again
@@ -90,6 +94,8 @@ const COMMANDS: &[Entry] = &[
     ("tcp-resets", 1, &[], &[], resets::run),
     ("tcp-rtt", 1, &["pause-ms"], &[], rtt::run),
     ("signals", 1, &[], &[], signals::run),
+    ("flood", 1, &["ms", "rate"], &[], flood::run),
+    ("forks", 1, &["after"], &[], flood::forks_of_two),
     ("oom", 0, &[], &[], oom::run),
     ("overload", 1, &["seconds"], &[], overload::run),
     ("hog", 1, &["seconds"], &[], overload::hog),
