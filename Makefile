@@ -5,6 +5,7 @@
 #   make build        the three programs, optimised, in target/release
 #   make install      copy them to $(PREFIX)/bin
 #   make bench        what recording costs, beside perf, bpftrace and the BCC tools
+#   make soak         recorded + lost = produced, under floods of each kind (SOAK_SECONDS, by default 600)
 #   make test-kernels the probes on Debian's kernels from 5.10 to the newest, in qemu
 #   make calibrate    how often `ebrec compare` is wrong, on captures recorded in qemu
 #   make bless        rewrite the files that are generated from declarations
@@ -25,7 +26,7 @@ TESTED := EBREC_RECORD=$(CURDIR)/$(BIN)/ebrec-record EBREC_WORKLOAD=$(CURDIR)/$(
 # What the tests compile is linted on the way.
 LINTED := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/clippy
 
-.PHONY: quickstart test build install bench test-kernels calibrate bless deps test-deps rust check-format recorder workload analyzer clean
+.PHONY: quickstart test build install bench soak test-kernels calibrate bless deps test-deps rust check-format recorder workload analyzer clean
 
 quickstart: deps build
 	scripts/demo
@@ -62,6 +63,9 @@ test-kernels: rust recorder workload
 bench: build workload test-deps $(VENV)/.done
 	tests/bench
 	tests/bench-reports
+
+soak: build workload
+	$(SUDO) tests/soak
 
 calibrate: build workload
 	$(SUDO) tests/vm/install.sh
