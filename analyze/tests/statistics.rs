@@ -116,6 +116,48 @@ fn run(random: &mut Random, workload: Workload, source: &Source) -> Measurement 
     }
 }
 
+/// A run with `mean` calls, each at its own time, and nothing else.
+fn sparse(random: &mut Random, mean: f64, source: &Source) -> Measurement {
+    let mut run = run(random, Workload { rate: 0.0, ..USUAL }, source);
+    let mut poisson = |mean: f64| {
+        // D. Knuth, The Art of Computer Programming 2, 3.4.1.
+        let (least, mut product, mut n) = ((-mean).exp(), 1.0, 0u64);
+        loop {
+            product *= (random.below(1 << 30) as f64 + 0.5) / f64::from(1 << 30);
+            if product < least {
+                return n;
+            }
+            n += 1;
+        }
+    };
+    if let Some(State::Measured { metrics, .. }) = run.sources.get_mut(&source.name) {
+        let calls: Vec<Cell> = (0..BLOCKS).map(|_| Cell { n: poisson(mean / BLOCKS as f64), ..Cell::default() }).collect();
+        metrics.insert("calls".to_owned(), Measured { groups: vec![(Vec::new(), calls)], cut: Vec::new() });
+    }
+    run
+}
+
+#[test]
+fn few_events_are_called_a_change_when_they_are_and_seldom_else() {
+    let sources = sources();
+    let mut random = Random::new(7);
+    let mut p_of = |base: f64, new: f64| {
+        let sides = [base, new].map(|mean| sparse(&mut random, mean, &sources[0]));
+        let comparison = compare(&sources, [&sides[..1], &sides[1..]], RULES);
+        comparison.rows.iter().find(|row| row.statistic == "rate" && row.group.is_empty()).and_then(|row| row.p)
+    };
+    // A side has ten, or there is no test: of fewer on both sides nothing is said.
+    for mean in [4.0, 7.0, 10.0, 20.0] {
+        let tried = 2000;
+        let significant = (0..tried).filter(|_| p_of(mean, mean).is_some_and(|p| p < 0.05)).count();
+        // 5 % of 2000 are 100; more than 130 are as probable as one in 900.
+        assert!(significant <= 130, "{mean}: {significant} of {tried}");
+    }
+    // The usual approximation of the logarithm gives about 0.03 for none and ten.
+    let found = (0..100).filter(|_| p_of(0.0, 20.0).is_some_and(|p| p < 0.001)).count();
+    assert!(found >= 80, "{found}");
+}
+
 /// `pairs` comparisons of so many runs a side.
 fn simulated(pairs: u64, runs: usize, base: Workload, new: Workload) -> Vec<Comparison> {
     let sources = sources();

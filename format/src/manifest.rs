@@ -135,8 +135,15 @@ pub struct Cost {
     /// What of others could not be read, and why, with how often: what depends on it is null.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub unread: BTreeMap<String, u64>,
+    /// In which scheduling classes its threads ran.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub scheduling: String,
+    /// Whether its memory was locked, so that it can't be paged out.
+    pub memory_locked: bool,
     /// From start to all hooks attached, ns.
     pub start_ns: u64,
+    /// From the end of the window until no program is attached any more, ns.
+    pub detach_ns: u64,
     /// From the end of the window to the usable file, ns.
     pub stop_ns: u64,
 }

@@ -1,9 +1,12 @@
 //! The building thread: puts the records of all rings in order of time, resolves them, and makes columns of them.
 
-use crate::drain::{Counters, Pass};
+use crate::drain::{Counters, Drained, Passes, WayBack};
+use crate::flow::Inlet;
 use crate::resolve::HostResolver;
+use crate::scheduling::{Class, enter};
 use crate::stacks::Intake;
 use crate::store::Work;
+use arrow::record_batch::RecordBatch;
 use ebrec_format::events;
 use ebrec_format::kind::Context;
 use ebrec_format::table::RowSink;
@@ -11,12 +14,14 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, SyncSender};
+use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 /// A batch of a busy table has this many rows, or takes this much.
 const BATCH_ROWS: usize = 8 * 1024;
 const BATCH_BYTES: usize = 2 << 20;
+/// If the batches of all tables take more than this together, all are finished.
+const ALL_BYTES: usize = 16 << 20;
 /// Rows of a quiet table wait at most this long; long enough for a connection to be accepted, so that its first rows
 /// find their owner.
 const BATCH_AGE: Duration = Duration::from_secs(2);
@@ -38,6 +43,19 @@ impl Pending {
     fn add(&mut self, fresh: Vec<u8>) {
         if !fresh.is_empty() {
             self.buffers.push_back(fresh);
+        }
+    }
+
+    /// Gives up the pool's buffers, if it has them all, by copying what is left in them: that is little, but what would let the rest go may be
+    /// behind it in the ring, which can't be read without a buffer.
+    fn let_go(&mut self, ring: usize, way_back: &WayBack) {
+        if self.buffers.iter().filter(|buffer| way_back.owns(buffer)).count() < way_back.share {
+            return;
+        }
+        let at = std::mem::take(&mut self.at);
+        for (nth, buffer) in self.buffers.iter_mut().enumerate() {
+            let rest = buffer.get(if nth == 0 { at } else { 0 }..).unwrap_or_default().to_vec();
+            way_back.give(ring, std::mem::replace(buffer, rest));
         }
     }
 
@@ -63,8 +81,8 @@ struct Tables {
     stacks: Option<Intake>,
     boot_to_utc_ns: i64,
     counters: Arc<Counters>,
-    work: SyncSender<Work>,
-    returned: Sender<Vec<u8>>,
+    work: Inlet<Work>,
+    returned: WayBack,
     open: bool,
 }
 
@@ -85,60 +103,78 @@ impl Tables {
             self.counters.malformed.fetch_add(1, Ordering::Relaxed);
         } else if sink.rows() >= BATCH_ROWS || sink.bytes() >= BATCH_BYTES {
             let batch = sink.finish(&mut context);
-            self.open &= self.work.send(Work::Batch(usize::from(table), batch)).is_ok();
+            self.hand_on(usize::from(table), batch);
         }
     }
 
     fn flush(&mut self) {
+        let mut done = Vec::new();
         for (table, sink) in self.sinks.iter_mut().enumerate().chain(self.late.iter_mut().enumerate()) {
             if sink.rows() > 0 {
                 let mut context = Context { boot_to_utc_ns: self.boot_to_utc_ns, resolver: &mut self.resolver };
                 let batch = sink.finish(&mut context);
-                self.open &= self.work.send(Work::Batch(table, batch)).is_ok();
+                done.push((table, batch));
             }
         }
+        done.into_iter().for_each(|(table, batch)| self.hand_on(table, batch));
         self.resolver.age();
+    }
+
+    fn hand_on(&mut self, table: usize, batch: RecordBatch) {
+        let bytes = batch.get_array_memory_size();
+        self.counters.made.add(table, batch.num_rows(), bytes);
+        self.open &= self.work.push(bytes, Work::Batch(table, batch)).is_ok();
+    }
+
+    /// What all columns in the making take.
+    fn bytes(&self) -> usize {
+        self.sinks.iter().chain(&self.late).map(|sink| sink.bytes()).sum()
     }
 }
 
 /// Where records go.
 pub struct Outlets {
     /// To the encoder, as batches.
-    pub work: SyncSender<Work>,
+    pub work: Inlet<Work>,
     /// Stacks to their own thread.
     pub stacks: Option<Intake>,
-    /// Buffers that are used up back to the drain.
-    pub returned: Sender<Vec<u8>>,
 }
 
 /// Builds until the drain ends. `first` are records from before, the snapshot; `ready` is told when they are resolved, because
 /// what they name may be gone soon.
-pub fn build(first: Vec<u8>, ready: &Sender<()>, passes: &Receiver<Pass>, outlets: Outlets, counters: Arc<Counters>, boot_to_utc_ns: i64) {
-    let Outlets { work, stacks, returned } = outlets;
+pub fn build(first: Vec<u8>, ready: &Sender<()>, passes: &Passes, outlets: Outlets, counters: Arc<Counters>, boot_to_utc_ns: i64) {
+    enter(Class::Favoured);
+    let Outlets { work, stacks } = outlets;
     let sinks = || events::tables().map(|table| (table.builder)()).collect::<Vec<_>>();
     let latest = vec![0; events::tables().count()];
-    let resolver = HostResolver::default();
+    let (resolver, returned) = (HostResolver::default(), passes.way_back.clone());
     let mut tables =
         Tables { sinks: sinks(), late: sinks(), latest, resolver, stacks, boot_to_utc_ns, counters, work, returned, open: true };
     let mut snapshot = vec![Pending::default()];
     snapshot[0].add(in_order(&first));
+    drop(first);
     merge(&mut snapshot, u64::MAX, &mut tables);
     let _ = ready.send(());
     let mut pending: Vec<Pending> = Vec::new();
     let mut flushed = Instant::now();
     while tables.open {
-        match passes.recv_timeout(BATCH_AGE) {
-            Ok(pass) => {
-                pending.resize_with(pending.len().max(pass.rings.len()), Pending::default);
-                for (ring, bytes) in pending.iter_mut().zip(pass.rings) {
-                    ring.add(bytes);
-                }
-                merge(&mut pending, pass.watermark, &mut tables);
+        match passes.queue.recv_timeout(BATCH_AGE) {
+            Ok(Drained::Records { ring, bytes }) => {
+                pending.resize_with(pending.len().max(ring + 1), Pending::default);
+                pending[ring].add(bytes);
+                passes.done();
             }
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
-            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
+            Ok(Drained::Watermark(watermark)) => {
+                merge(&mut pending, watermark, &mut tables);
+                for (ring, records) in pending.iter_mut().enumerate() {
+                    records.let_go(ring, &passes.way_back);
+                }
+                passes.done();
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
         }
-        if flushed.elapsed() >= BATCH_AGE {
+        if flushed.elapsed() >= BATCH_AGE || tables.bytes() > ALL_BYTES {
             tables.flush();
             flushed = Instant::now();
         }
@@ -170,8 +206,7 @@ fn merge(pending: &mut [Pending], watermark: u64, tables: &mut Tables) {
                 }
             }
             if let Some(used) = ring.advance(size.max(16)) {
-                // If nobody takes it back, it is freed.
-                let _ = tables.returned.send(used);
+                tables.returned.give(i, used);
             }
         }
     }

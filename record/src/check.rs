@@ -4,6 +4,7 @@ use crate::cli::Check;
 use crate::hooks;
 use crate::kernel::{BTF_PATH, Kernel};
 use crate::load;
+use crate::talk;
 use crate::tongs;
 use anyhow::Result;
 use ebrec_format::events;
@@ -25,6 +26,11 @@ fn effective() -> u64 {
     let status = tongs::system_text("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// Whether this process has the capability of this number.
+pub fn has_capability(bit: u32) -> bool {
+    effective() & (1 << bit) != 0
 }
 
 /// The capabilities without which nothing can be recorded, as far as they are missing.
@@ -57,7 +63,7 @@ pub fn check(args: &Check) -> Result<bool> {
                 prefer: args.mechanism.clone(),
                 ..load::Settings::default()
             };
-            load::load(&kernel, &settings)?.hooks
+            load::load(&kernel, &settings)?.loaded.hooks.clone()
         } else {
             hooks::choose(&load::programs()?, &probes, &kernel, &BTreeMap::new(), args.mechanism.as_deref())
         };
@@ -71,39 +77,44 @@ pub fn check(args: &Check) -> Result<bool> {
             .map(|h| json!({"probe": h.probe, "hook": h.hook, "mechanism": h.choice.as_ref().ok().map(|(m, _)| m), "reason": h.choice.as_ref().err()}))
             .collect();
         let all = json!({"can_record": can, "kernel": release.trim(), "btf": btf, "missing_capabilities": missing, "hooks": rows});
-        println!("{all:#}");
+        talk::print(&format!("{all:#}\n"))?;
         return Ok(can);
     }
-    println!("kernel        {}", release.trim());
-    println!("BTF           {}", if btf { "yes" } else { "no: ebrec needs Linux 5.8 or newer, built with CONFIG_DEBUG_INFO_BTF" });
-    println!("privilege     {}", if missing.is_empty() { "yes".to_owned() } else { format!("no: {} missing", missing.join(", ")) });
+    let mut out = String::new();
+    macro_rules! line {
+        ($($arg:tt)*) => { out += &format!("{}\n", format_args!($($arg)*)) };
+    }
+    line!("kernel        {}", release.trim());
+    line!("BTF           {}", if btf { "yes" } else { "no: ebrec needs Linux 5.8 or newer, built with CONFIG_DEBUG_INFO_BTF" });
+    line!("privilege     {}", if missing.is_empty() { "yes".to_owned() } else { format!("no: {} missing", missing.join(", ")) });
     if confidential {
-        println!("lockdown      confidentiality: the kernel lets nobody read its memory, so nothing can be recorded");
+        line!("lockdown      confidentiality: the kernel lets nobody read its memory, so nothing can be recorded");
     }
     if !hooks_found.is_empty() {
-        println!("\n{:<10} {:<14} {:<10} why not", "probe", "hook", "mechanism");
+        line!("\n{:<10} {:<14} {:<10} why not", "probe", "hook", "mechanism");
         for hook in &hooks_found {
             let (mechanism, reason) = match &hook.choice {
                 Ok((mechanism, _)) => (mechanism.as_str(), ""),
                 Err(reason) => ("-", reason.as_str()),
             };
-            println!("{}", format!("{:<10} {:<14} {mechanism:<10} {reason}", hook.probe, hook.hook).trim_end());
+            line!("{}", format!("{:<10} {:<14} {mechanism:<10} {reason}", hook.probe, hook.hook).trim_end());
         }
     }
-    println!();
+    out.push('\n');
     if !missing.is_empty() {
-        println!("Run as root, or give the recorder what it needs:");
+        line!("Run as root, or give the recorder what it needs:");
         let exe = std::env::current_exe().map_or_else(|_| "ebrec-record".to_owned(), |path| path.display().to_string());
         let names: Vec<String> = NEEDED.iter().map(|(_, name, _)| name.to_lowercase()).collect();
-        println!("  sudo setcap {}=ep {exe}", names.join(","));
+        line!("  sudo setcap {}=ep {exe}", names.join(","));
         for (_, name, why) in NEEDED {
-            println!("    {name:<20} {why}");
+            line!("    {name:<20} {why}");
         }
     }
     match (can, usable == hooks_found.len()) {
-        (true, true) => println!("This host can record everything."),
-        (true, false) => println!("This host can record; {} of {} hooks are missing.", hooks_found.len() - usable, hooks_found.len()),
-        (false, _) => println!("This host cannot record."),
+        (true, true) => line!("This host can record everything."),
+        (true, false) => line!("This host can record; {} of {} hooks are missing.", hooks_found.len() - usable, hooks_found.len()),
+        (false, _) => line!("This host cannot record."),
     }
+    talk::print(&out)?;
     Ok(can)
 }

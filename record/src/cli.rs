@@ -13,7 +13,8 @@ Examples:
   ebrec record --pid 4711 --probes tcp          one process, one probe
   ebrec check                                   can this host record?
 
-Exit status: 0 recorded, 1 ended early or nothing recorded, 2 error.";
+Exit status: 0 recorded, 1 ended early or nothing recorded, 2 error; with -- COMMAND, which ran,
+its own (128 and the signal that killed it, 127 not found, 126 not executable).";
 
 /// Record what this host does, for a bounded window, into one capture file.
 #[derive(Debug, Parser)]
@@ -105,6 +106,9 @@ pub struct Record {
     /// Let the kernel count runs and time of each BPF program (slows each of them down a little)
     #[arg(long)]
     pub bpf_stats: bool,
+    /// Stay out of the real-time class: on an overloaded host, start late and lose events
+    #[arg(long)]
+    pub no_realtime: bool,
     /// Print errors only
     #[arg(short, long)]
     pub quiet: bool,

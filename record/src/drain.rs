@@ -1,34 +1,119 @@
-//! The draining thread: copies records out of the rings, pass by pass, and nothing else.
+//! The draining thread: copies records out of the rings and nothing else.
 //!
-//! The rings are looked at by the clock, not on wake-up: waking a reader costs the traced program more than a
-//! microsecond per event, a look costs it nothing. Encoding never happens here, so that the rings stay empty.
+//! The rings are polled by the clock, not on wake-up: waking a reader costs the traced program more than a
+//! microsecond per event, a poll costs it nothing.
+//!
+//! The thread is in a real-time class ([`crate::scheduling`]), so that a busy host can't keep it from its work, and it never waits for
+//! anybody: it fills buffers from a pool that was made at the start, hands them to the building thread, and gets them back. It
+//! allocates nothing, because the allocator's lock may be held by a thread that has no CPU. While the builder is behind, the buffers fill,
+//! and then the rings; what finds a ring full is counted there as lost.
 
+use crate::scheduling::{Class, Governor, enter};
 use anyhow::{Context, Result};
 use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-/// A pass holds at most about this much of all rings, so that memory stays bounded when the pipeline is slower than the host:
-/// up to five passes are on their way at a time.
+/// All buffers together. Beside the rings, this is what holds the events that wait for the builder.
+const POOL_BYTES: usize = 32 << 20;
+/// A buffer takes about this much of all rings before it is handed on.
 const PASS_BYTES: usize = 2 << 20;
-/// But of one ring at least this much, which is more than its largest record.
-const LEAST_BYTES: usize = 128 << 10;
+/// But of one ring at least this much.
+const LEAST_BYTES: usize = 64 << 10;
+/// Room behind that for one more record, which is more than the largest.
+const LARGEST_RECORD: usize = 80 << 10;
 /// How long a record may be on its way from its time stamp to the ring: an interrupt or a preempted hypervisor in between.
 const SLACK_NS: u64 = 2_000_000;
-/// How fast a ring may fill without getting full between two looks, bytes per second and CPU.
+/// How fast a ring may fill without getting full between two polls, bytes per second and CPU.
 const FILL_RATE: u64 = 400_000_000;
+/// How long to wait for a buffer when the builder has them all.
+const NO_BUFFER: Duration = Duration::from_millis(1);
 
-/// What one look at all rings gave.
-#[derive(Debug, Default)]
-pub struct Pass {
-    /// Records per ring, one after the other, each padded to eight bytes.
-    pub rings: Vec<Vec<u8>>,
+/// What the draining thread hands on.
+#[derive(Debug)]
+pub enum Drained {
+    /// Records of one ring, one after the other, each padded to eight bytes.
+    Records {
+        /// Which ring.
+        ring: usize,
+        /// Its records.
+        bytes: Vec<u8>,
+    },
     /// No record that is older than this will come any more.
-    pub watermark: u64,
+    Watermark(u64),
+}
+
+/// The builder's end: what was drained, and the way back for used buffers.
+#[derive(Debug)]
+pub struct Passes {
+    /// What was drained.
+    pub queue: Receiver<Drained>,
+    /// The way back for buffers.
+    pub way_back: WayBack,
+    on_the_way: Arc<AtomicUsize>,
+}
+
+impl Passes {
+    /// To be called when something that was received has been dealt with.
+    pub fn done(&self) {
+        self.on_the_way.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Where buffers that are used up go. Each ring has its own: else those of a busy one could all wait for a record of a quiet one,
+/// which is then without a buffer to be read into.
+#[derive(Debug, Clone)]
+pub struct WayBack {
+    senders: Vec<SyncSender<Vec<u8>>>,
+    capacity: usize,
+    /// Buffers of each ring.
+    pub share: usize,
+}
+
+impl WayBack {
+    /// Whether the buffer is of the pool.
+    pub fn owns(&self, buffer: &Vec<u8>) -> bool {
+        buffer.capacity() == self.capacity
+    }
+
+    /// Gives a ring's buffer back to the pool; one that isn't of it, or that nobody takes, is freed.
+    pub fn give(&self, ring: usize, buffer: Vec<u8>) {
+        if let Some(sender) = self.senders.get(ring).filter(|_| self.owns(&buffer)) {
+            let _ = sender.try_send(buffer);
+        }
+    }
+}
+
+/// The draining thread's end.
+#[derive(Debug)]
+pub struct Pool {
+    hand_on: SyncSender<Drained>,
+    /// By ring.
+    returned: Vec<Receiver<Vec<u8>>>,
+    on_the_way: Arc<AtomicUsize>,
+    most: usize,
+}
+
+/// The buffers for so many rings. Their memory is taken from the kernel when it is first written to.
+pub fn pool(rings: usize) -> (Pool, Passes) {
+    let rings = rings.max(1);
+    let most = (PASS_BYTES / rings).max(LEAST_BYTES);
+    let capacity = Vec::<u8>::with_capacity(most + LARGEST_RECORD).capacity();
+    let share = (POOL_BYTES / capacity / rings).max(2);
+    let buffers = share * rings;
+    let (senders, returned) = (0..rings).map(|_| sync_channel(share)).unzip();
+    let way_back = WayBack { senders, capacity, share };
+    for ring in 0..rings {
+        (0..share).for_each(|_| way_back.give(ring, Vec::with_capacity(most + LARGEST_RECORD)));
+    }
+    // Each is followed by at most one watermark.
+    let (hand_on, queue) = sync_channel(2 * buffers + 16);
+    let on_the_way = Arc::new(AtomicUsize::new(0));
+    (Pool { hand_on, returned, on_the_way: on_the_way.clone(), most }, Passes { queue, way_back, on_the_way })
 }
 
 /// Counters that the progress line reads while recording.
@@ -40,9 +125,13 @@ pub struct Counters {
     pub malformed: AtomicU64,
     /// Stacks that were more than could be kept.
     pub stacks_lost: AtomicU64,
+    /// Rows that were lost, all together.
+    pub lost: AtomicU64,
+    /// What was made of them, by table.
+    pub made: crate::shed::Tally,
 }
 
-/// One ring and what its last look gave.
+/// One ring, and the buffer that it is read into.
 struct Shard {
     ring: RingBuffer<'static>,
     taken: Rc<RefCell<Taken>>,
@@ -50,23 +139,25 @@ struct Shard {
 
 #[derive(Default)]
 struct Taken {
+    /// Without capacity if there was none in the pool.
     bytes: Vec<u8>,
     records: u64,
     malformed: u64,
     last_ts: u64,
-    /// When a look ends.
+    /// When the buffer is handed on at the latest.
     most: usize,
 }
 
 impl Taken {
-    /// Copies a record. Negative, which ends the look, when the pass is full.
+    /// Copies a record. Negative, which ends the poll, when the buffer is full.
     fn copy(&mut self, record: &[u8]) -> i32 {
         let Some(size) = record.get(8..12).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes) else {
             self.malformed += 1;
             return 0;
         };
         // What was reserved may be longer than what was used.
-        let Some(used) = record.get(..size as usize).filter(|used| used.len() >= 48) else {
+        let used = record.get(..size as usize).filter(|used| used.len() >= 48 && used.len() <= LARGEST_RECORD);
+        let Some(used) = used else {
             self.malformed += 1;
             return 0;
         };
@@ -74,23 +165,35 @@ impl Taken {
         self.bytes.extend_from_slice(used);
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
         self.records += 1;
-        if self.bytes.len() >= self.most { -1 } else { 0 }
+        if self.is_full() { -1 } else { 0 }
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.len() >= self.most
     }
 }
 
-/// Looks at the rings until `stop`, and then once more.
-pub fn drain(
-    rings: &[MapHandle],
-    ring_bytes: u32,
-    stop: &AtomicBool,
-    counters: &Arc<Counters>,
-    passes: &SyncSender<Pass>,
-    returned: &Receiver<Vec<u8>>,
-) -> Result<()> {
+/// What a poll of all rings gave.
+struct Polled {
+    /// No record that is older than this will come any more.
+    watermark: u64,
+    /// Most bytes that one ring had.
+    fullest: usize,
+    /// Whether all rings were read to their end.
+    complete: bool,
+    /// Whether a ring could not be read, because there was no buffer.
+    starved: bool,
+    /// Whether a buffer is full.
+    full: bool,
+}
+
+/// Drains the rings until `stop`, and then once more.
+pub fn drain(rings: &[MapHandle], ring_bytes: u32, stop: &AtomicBool, counters: &Arc<Counters>, pool: &Pool) -> Result<()> {
+    enter(Class::RealTime);
+    let mut governor = Governor::new();
     let mut shards = Vec::new();
-    let most = (PASS_BYTES / rings.len().max(1)).max(LEAST_BYTES);
     for map in rings {
-        let taken = Rc::new(RefCell::new(Taken { most, ..Taken::default() }));
+        let taken = Rc::new(RefCell::new(Taken { most: pool.most, ..Taken::default() }));
         let into = taken.clone();
         let mut builder = RingBufferBuilder::new();
         builder.add(map, move |record| into.borrow_mut().copy(record)).context("cannot read a ring buffer")?;
@@ -99,48 +202,71 @@ pub fn drain(
     let longest = Duration::from_nanos((u64::from(ring_bytes) * 1_000_000_000 / FILL_RATE).clamp(2_000_000, 50_000_000));
     loop {
         let last = stop.load(Ordering::Acquire);
-        let (pass, fullest, complete) = look(&shards, counters, returned);
-        let empty = pass.rings.iter().all(Vec::is_empty);
-        let pass = if last && complete { Pass { watermark: u64::MAX, ..pass } } else { pass };
-        // A full pipeline blocks here; the rings then fill, and what doesn't fit is counted as lost.
-        if (!empty || last) && passes.send(pass).is_err() {
-            return Ok(());
+        let polled = poll(&shards, counters, pool);
+        let ended = last && polled.complete;
+        // A builder that is behind gets few large buffers instead of many small ones.
+        if polled.full || ended || pool.on_the_way.load(Ordering::Acquire) == 0 {
+            let watermark = if ended { u64::MAX } else { polled.watermark };
+            if !hand_on(&shards, pool, watermark) || ended {
+                return Ok(());
+            }
         }
-        if last && complete {
-            return Ok(());
-        }
-        if complete && !last {
+        governor.look();
+        if polled.starved {
+            std::thread::sleep(NO_BUFFER);
+        } else if polled.complete && !last {
             // The fuller, the sooner.
-            let eighths = (fullest as u64 * 8 / u64::from(ring_bytes)) as u32;
+            let eighths = (polled.fullest as u64 * 8 / u64::from(ring_bytes)) as u32;
             std::thread::sleep(longest / (1 + eighths));
         }
     }
 }
 
-fn look(shards: &[Shard], counters: &Counters, returned: &Receiver<Vec<u8>>) -> (Pass, usize, bool) {
-    let mut pass = Pass { rings: Vec::with_capacity(shards.len()), watermark: boot_ns().saturating_sub(SLACK_NS) };
-    let mut fullest = 0;
-    let mut complete = true;
+fn poll(shards: &[Shard], counters: &Counters, pool: &Pool) -> Polled {
+    let mut polled = Polled { watermark: boot_ns().saturating_sub(SLACK_NS), fullest: 0, complete: true, starved: false, full: false };
     let mut events = 0;
-    for shard in shards {
-        let mut fresh = returned.try_recv().unwrap_or_default();
-        fresh.clear();
-        // A buffer that grows step by step leaves holes of all sizes behind; one more record may come than the most.
-        fresh.reserve_exact(shard.taken.borrow().most + LEAST_BYTES);
-        shard.taken.borrow_mut().bytes = fresh;
-        let _ = shard.ring.consume_raw();
+    for (shard, returned) in shards.iter().zip(&pool.returned) {
         let mut taken = shard.taken.borrow_mut();
-        fullest = fullest.max(taken.bytes.len());
-        if taken.bytes.len() >= taken.most {
-            complete = false;
-            pass.watermark = pass.watermark.min(taken.last_ts.saturating_sub(SLACK_NS));
+        if taken.bytes.capacity() == 0 {
+            taken.bytes = returned.try_recv().unwrap_or_default();
+            taken.bytes.clear();
+        }
+        let before = taken.bytes.len();
+        if taken.bytes.capacity() == 0 {
+            polled.starved = true;
+        } else if !taken.is_full() {
+            drop(taken);
+            let _ = shard.ring.consume_raw();
+            taken = shard.taken.borrow_mut();
+        }
+        polled.fullest = polled.fullest.max(taken.bytes.len() - before);
+        if taken.bytes.capacity() == 0 || taken.is_full() {
+            // There may be more that is hardly younger than the last that was read.
+            polled.complete = false;
+            polled.full |= taken.is_full();
+            polled.watermark = polled.watermark.min(taken.last_ts.saturating_sub(SLACK_NS));
         }
         events += std::mem::take(&mut taken.records);
         counters.malformed.fetch_add(std::mem::take(&mut taken.malformed), Ordering::Relaxed);
-        pass.rings.push(std::mem::take(&mut taken.bytes));
     }
     counters.events.fetch_add(events, Ordering::Relaxed);
-    (pass, fullest, complete)
+    polled
+}
+
+/// Hands on what was read so far. False if nobody takes it any more.
+fn hand_on(shards: &[Shard], pool: &Pool, watermark: u64) -> bool {
+    let send = |item| {
+        pool.on_the_way.fetch_add(1, Ordering::AcqRel);
+        // There is room for all buffers, so this doesn't block.
+        pool.hand_on.send(item).is_ok()
+    };
+    for (ring, shard) in shards.iter().enumerate() {
+        let mut taken = shard.taken.borrow_mut();
+        if !taken.bytes.is_empty() && !send(Drained::Records { ring, bytes: std::mem::take(&mut taken.bytes) }) {
+            return false;
+        }
+    }
+    send(Drained::Watermark(watermark))
 }
 
 /// CLOCK_BOOTTIME, ns.

@@ -10,6 +10,7 @@ mod check;
 mod cli;
 mod drain;
 mod elf;
+mod flow;
 mod hooks;
 mod host;
 mod kernel;
@@ -20,19 +21,23 @@ mod perf_event;
 mod procs;
 mod report;
 mod resolve;
+mod scheduling;
 mod session;
 mod shed;
 mod signals;
 mod stacks;
 #[allow(clippy::disallowed_methods, reason = "the capture's own files, in a directory that the recorder made")]
 mod store;
+mod talk;
 mod tongs;
 mod uprobes;
 mod usage;
 
 use clap::Parser;
 use cli::{Cli, Sub};
+use session::Outcome;
 use std::process::ExitCode;
+use talk::say;
 
 /// Keeps freed memory for the next batch. Batches come and go by the megabyte; giving each back to the kernel and
 /// getting zeroed pages for the next costs more than encoding it.
@@ -47,42 +52,45 @@ fn keep_memory() {
     }
 }
 
+/// Whether the real-time class may be used, found out before the command line is parsed: on a busy host that alone may take seconds.
+fn realtime_is_allowed() -> bool {
+    !std::env::args_os().skip(1).take_while(|arg| arg != "--").any(|arg| arg == "--no-realtime")
+}
+
 fn main() -> ExitCode {
+    scheduling::begin(realtime_is_allowed());
     keep_memory();
     let cli = Cli::parse();
-    if cli.record.list_probes || cli.command.is_some() {
-        // These only print. Whoever reads may stop (`| head`), and that is no error.
-        // SAFETY: no handler of ours is replaced; no pointers.
-        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    }
-    if cli.record.list_probes {
-        list_probes();
-        return ExitCode::SUCCESS;
-    }
     let result = match &cli.command {
-        Some(Sub::Check(args)) => check::check(args),
-        None => session::record(&cli.record).map(|outcome| outcome.good),
+        Some(Sub::Check(args)) => check::check(args).map(|good| Outcome { good, status: None }),
+        None if cli.record.list_probes => list_probes().map(|()| Outcome { good: true, status: None }),
+        None => session::record(&cli.record),
     };
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
+    let code = match result {
+        // As env, time and perf do.
+        Ok(Outcome { status: Some(status), good: true }) => status,
+        Ok(Outcome { status: Some(0) | None, good }) => u8::from(!good),
+        Ok(Outcome { status: Some(status), good: false }) => status,
         Err(error) => {
             let remedy = error.downcast_ref::<usage::Usage>();
             let ended = error.downcast_ref::<report::Ended>().is_some();
             match remedy {
-                Some(usage) => eprintln!("ebrec-record: {usage}\nebrec-record: {}", usage.remedy),
-                None => eprintln!("ebrec-record: {error:#}"),
+                Some(usage) => say!("ebrec-record: {usage}\nebrec-record: {}", usage.remedy),
+                None => say!("ebrec-record: {error:#}"),
             }
-            ExitCode::from(if ended { 1 } else { 2 })
+            if ended { 1 } else { 2 }
         }
-    }
+    };
+    talk::finish();
+    ExitCode::from(code)
 }
 
-fn list_probes() {
+fn list_probes() -> anyhow::Result<()> {
+    let mut out = String::new();
     for probe in ebrec_format::events::PROBES {
-        println!("{:<10} {:<3} {}", probe.name, if probe.default { "on" } else { "off" }, probe.doc);
         let tables: Vec<&str> = probe.tables.iter().map(|table| table().name).collect();
-        println!("{:14} tables: {}", "", tables.join(", "));
-        println!("{:14} cost: {}", "", probe.cost);
+        out += &format!("{:<10} {:<3} {}\n", probe.name, if probe.default { "on" } else { "off" }, probe.doc);
+        out += &format!("{:14} tables: {}\n{:14} cost: {}\n", "", tables.join(", "), "", probe.cost);
     }
+    talk::print(&out)
 }

@@ -6,6 +6,7 @@
 //! rows over as they are resolved. What can't be read is null, and counted with its reason.
 
 use crate::drain::Counters;
+use crate::flow::Inlet;
 use crate::store::Work;
 use crate::tongs::{self, Fetcher, What, Why};
 use anyhow::{Context as _, Result};
@@ -18,7 +19,6 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use zerocopy::FromBytes;
@@ -49,7 +49,7 @@ pub struct Procs {
 
 impl Procs {
     /// Takes the processes out of the records of the snapshot, and starts.
-    pub fn start(snapshot: &mut Vec<u8>, work: SyncSender<Work>, counters: Arc<Counters>, boot_to_utc_ns: i64) -> Result<Procs> {
+    pub fn start(snapshot: &mut Vec<u8>, work: Inlet<Work>, counters: Arc<Counters>, boot_to_utc_ns: i64) -> Result<Procs> {
         let table = events::tables().position(|table| table.name == Process::table().name).context("no table of processes")?;
         let records = take(snapshot, table);
         let stop = Arc::new(AtomicBool::new(false));
@@ -93,7 +93,7 @@ fn take(snapshot: &mut Vec<u8>, table: usize) -> Vec<Process> {
     records
 }
 
-fn run(records: &[Process], table: usize, work: &SyncSender<Work>, counters: &Counters, boot_to_utc_ns: i64, stop: &AtomicBool) {
+fn run(records: &[Process], table: usize, work: &Inlet<Work>, counters: &Counters, boot_to_utc_ns: i64, stop: &AtomicBool) {
     let mut asker = Asker::new(records, stop);
     let mut sink = (Process::table().builder)();
     let mut left = records;
@@ -108,14 +108,18 @@ fn run(records: &[Process], table: usize, work: &SyncSender<Work>, counters: &Co
                 counters.malformed.fetch_add(1, Ordering::Relaxed);
             }
             if sink.rows() >= BATCH_ROWS || sink.bytes() >= BATCH_BYTES {
-                // If nobody takes it, writing has failed and the session says so.
-                let _ = work.send(Work::Batch(table, sink.finish(&mut context)));
+                hand_over(work, table, sink.finish(&mut context));
             }
         }
     }
     if sink.rows() > 0 {
-        let _ = work.send(Work::Batch(table, sink.finish(&mut Context { boot_to_utc_ns, resolver: &mut One::default() })));
+        hand_over(work, table, sink.finish(&mut Context { boot_to_utc_ns, resolver: &mut One::default() }));
     }
+}
+
+/// If nobody takes it, writing has failed and the session says so.
+fn hand_over(work: &Inlet<Work>, table: usize, batch: arrow::record_batch::RecordBatch) {
+    let _ = work.push(batch.get_array_memory_size(), Work::Batch(table, batch));
 }
 
 /// What was read for the row that is appended.

@@ -4,10 +4,12 @@ use crate::cli::Record;
 use crate::drain::Counters;
 use crate::hooks::Hook;
 use crate::store::Gauge;
+use crate::talk::{self, say};
 use crate::usage::Usage;
 use ebrec_format::events;
 use ebrec_format::manifest::Manifest;
-use std::io::{IsTerminal, Write};
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,7 +23,7 @@ pub fn recording<'a>(args: &Record, output: &Path, active: usize, missing: usize
         if let Err(reason) = &hook.choice
             && !hook.is_off()
         {
-            eprintln!("ebrec-record: {}.{} is not recorded: {reason}", hook.probe, hook.hook);
+            say!("ebrec-record: {}.{} is not recorded: {reason}", hook.probe, hook.hook);
         }
     }
     let until = match (args.duration, args.command.first()) {
@@ -30,7 +32,7 @@ pub fn recording<'a>(args: &Record, output: &Path, active: usize, missing: usize
         (None, None) => "for 60 s".to_owned(),
     };
     let missing = if missing == 0 { String::new() } else { format!(", {missing} missing") };
-    eprintln!("ebrec-record: recording {until} to {} ({active} hooks{missing}); Ctrl-C ends it early", output.display());
+    say!("ebrec-record: recording {until} to {} ({active} hooks{missing}); Ctrl-C ends it early", output.display());
 }
 
 fn seconds(d: Duration) -> String {
@@ -53,7 +55,7 @@ impl Progress {
     }
 
     /// Rewrites the line.
-    pub fn show(&mut self, elapsed: Duration, counters: &Counters, gauge: &Gauge, lost: u64) {
+    pub fn show(&mut self, elapsed: Duration, counters: &Counters, gauge: &Gauge) {
         if !self.on {
             return;
         }
@@ -66,17 +68,16 @@ impl Progress {
             elapsed.as_secs(),
             thousands(rate as u64),
             size(gauge.bytes.load(Ordering::Relaxed)),
-            thousands(lost)
+            thousands(counters.lost.load(Ordering::Relaxed))
         );
         // Without automatic margins (DECAWM) while it is written: what a narrow terminal has no room for would become a second line.
-        eprint!("\r\x1b[K\x1b[?7l{line}\x1b[?7h");
-        let _ = std::io::stderr().flush();
+        talk::raw(format!("\r\x1b[K\x1b[?7l{line}\x1b[?7h"));
     }
 
     /// Leaves the line.
     pub fn end(&self) {
         if self.on {
-            eprint!("\r\x1b[K");
+            talk::raw("\r\x1b[K".to_owned());
         }
     }
 }
@@ -86,7 +87,7 @@ pub fn summary(args: &Record, output: &Path, size_bytes: u64, manifest: &Manifes
     let lost: u64 = manifest.tables.values().map(|t| t.lost).sum();
     if lost > 0 {
         let events = counters.events.load(Ordering::Relaxed);
-        eprintln!(
+        say!(
             "ebrec-record: {} of {} events were lost; every answer they touch will say so. More --memory, or fewer --probes, helps",
             thousands(lost),
             thousands(events + lost)
@@ -95,29 +96,40 @@ pub fn summary(args: &Record, output: &Path, size_bytes: u64, manifest: &Manifes
     if args.quiet {
         return;
     }
-    eprintln!("{:<9} {:<16} {:>12} {:>10} {:>10} {:>7}  hooks", "probe", "table", "rows", "lost", "bytes", "B/row");
+    say!("{:<12} {:<18} {:>13} {:>12} {:>10} {:>7}", "probe", "table", "rows", "lost", "bytes", "B/row");
+    let mut mechanisms: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut missing = Vec::new();
     for probe in events::PROBES {
         let Some(state) = manifest.probes.get(probe.name).filter(|state| state.requested) else { continue };
-        let hooks: Vec<String> = state.hooks.iter().map(|h| format!("{}:{}", h.hook, h.mechanism.as_deref().unwrap_or("-"))).collect();
+        for hook in state.hooks.iter().filter(|hook| !hook.is_off()) {
+            match &hook.mechanism {
+                Some(mechanism) => *mechanisms.entry(mechanism).or_default() += 1,
+                None => missing.push(format!("{}.{}", probe.name, hook.hook)),
+            }
+        }
         for (i, table) in probe.tables.iter().enumerate() {
             let table = table();
             let t = manifest.tables.get(table.name).cloned().unwrap_or_default();
             let per_row = if t.rows == 0 { String::new() } else { format!("{:.1}", t.bytes as f64 / t.rows as f64) };
-            // Hooks stand beside the probe's first table.
-            let (name, hooks) = if i == 0 { (probe.name, hooks.join(" ")) } else { ("", String::new()) };
+            let name = if i == 0 { probe.name } else { "" };
             let line = format!(
-                "{name:<9} {:<16} {:>12} {:>10} {:>10} {per_row:>7}  {hooks}",
+                "{name:<12} {:<18} {:>13} {:>12} {:>10} {per_row:>7}",
                 table.name,
                 thousands(t.rows),
                 thousands(t.lost),
                 size(t.bytes)
             );
-            eprintln!("{}", line.trim_end());
+            say!("{}", line.trim_end());
         }
+    }
+    let words = mechanisms.iter().map(|(mechanism, count)| format!("{count} {mechanism}"));
+    say!("{}", wrapped("hooks:", words));
+    if !missing.is_empty() {
+        say!("{}", wrapped("missing:", missing.into_iter()));
     }
     let cost = &manifest.recorder;
     let window = (manifest.ended_ns - manifest.started_ns) as f64 / 1e9;
-    eprintln!(
+    say!(
         "ebrec-record: {} holds {window:.1} s in {}; recorder: {:.2} s CPU, {} at most (own {}, rings {}, kernel maps {}); usable {:.2} s after the end ({})",
         output.display(),
         size(size_bytes),
@@ -129,13 +141,31 @@ pub fn summary(args: &Record, output: &Path, size_bytes: u64, manifest: &Manifes
         stop_ns as f64 / 1e9,
         manifest.ended_by,
     );
-    eprintln!("ebrec-record: look at it with: ebrec analyze {}", output.display());
+    say!("ebrec-record: scheduling: {}", manifest.recorder.scheduling);
+    say!("ebrec-record: look at it with: ebrec analyze {}", output.display());
+}
+
+/// Words after a head, separated by commas, in lines of at most 80 columns.
+fn wrapped(head: &str, words: impl Iterator<Item = String>) -> String {
+    let (mut out, mut column) = (head.to_owned(), head.len());
+    let mut words = words.peekable();
+    while let Some(word) = words.next() {
+        let word = if words.peek().is_some() { format!("{word},") } else { word };
+        if column + 1 + word.len() > 80 {
+            out.push_str("\n ");
+            column = 1;
+        }
+        out.push(' ');
+        out.push_str(&word);
+        column += 1 + word.len();
+    }
+    out
 }
 
 /// The forced way out.
 pub fn forced(partial: &Path) {
-    eprintln!("ebrec-record: stopped at once; what was recorded is in {}", partial.display());
-    eprintln!("ebrec-record: look at it with: ebrec analyze {}", partial.display());
+    say!("ebrec-record: stopped at once; what was recorded is in {}", partial.display());
+    say!("ebrec-record: look at it with: ebrec analyze {}", partial.display());
 }
 
 /// Writing failed: what stays, and what to do.

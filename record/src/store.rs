@@ -1,6 +1,9 @@
 //! The encoding thread: makes Parquet segments of batches and keeps them safe on disk. The layout is that of
 //! [`ebrec_format::capture`].
 
+use crate::flow::Outlet;
+use crate::scheduling::{Class, enter};
+use crate::talk::say;
 use anyhow::{Context, Result, bail};
 use arrow::array::{AsArray, UInt32Array};
 use arrow::compute::{cast, take_record_batch};
@@ -56,6 +59,8 @@ pub enum Work {
 pub struct Gauge {
     /// Bytes on disk.
     pub bytes: AtomicU64,
+    /// How often the disk has done something, to tell a slow one from one that stands still.
+    pub moves: AtomicU64,
     /// Set when writing has failed: recording must end.
     pub failed: AtomicBool,
 }
@@ -171,7 +176,8 @@ impl Store {
     }
 
     /// Works until the senders are gone. Stops at the first failure; what was sealed before stays.
-    pub fn run(&mut self, work: &Receiver<Work>) -> Result<()> {
+    pub fn run(&mut self, work: &Outlet<Work>) -> Result<()> {
+        enter(Class::Favoured);
         let result = self.run_until_failure(work);
         if result.is_err() {
             self.gauge.failed.store(true, Ordering::Release);
@@ -181,7 +187,7 @@ impl Store {
         result
     }
 
-    fn run_until_failure(&mut self, work: &Receiver<Work>) -> Result<()> {
+    fn run_until_failure(&mut self, work: &Outlet<Work>) -> Result<()> {
         let mut checked = Instant::now();
         loop {
             match work.recv_timeout(Duration::from_millis(500)) {
@@ -314,6 +320,7 @@ impl Store {
         }
         file.state.bytes += bytes.len() as u64;
         file.segments += 1;
+        self.gauge.moves.fetch_add(1, Ordering::Relaxed);
         self.add_bytes(bytes.len() as u64);
         Ok(())
     }
@@ -415,11 +422,6 @@ impl Store {
             drop(disk);
             let _ = thread.join();
         }
-    }
-
-    /// Where the unfinished capture is.
-    pub fn partial(&self) -> &Path {
-        &self.partial
     }
 
     /// Makes the capture whole: one segment of what each table still has loose, the manifest, the final name.
@@ -525,6 +527,7 @@ fn create(path: &Path) -> Result<File> {
 
 /// Does what the disk is asked for. After a failure the recording ends.
 fn write_all(queue: &Receiver<ToDisk>, finishing: &AtomicBool, gauge: &Gauge) {
+    enter(Class::Favoured);
     while let Ok(item) = queue.recv() {
         let hurry = finishing.load(Ordering::Acquire);
         let done = match item {
@@ -540,10 +543,11 @@ fn write_all(queue: &Receiver<ToDisk>, finishing: &AtomicBool, gauge: &Gauge) {
             ToDisk::Pack(file) if !hurry => file.sync_data().context("cannot sync the capture"),
             ToDisk::Pack(_) => Ok(()),
         };
+        gauge.moves.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = done
             && !gauge.failed.swap(true, Ordering::AcqRel)
         {
-            eprintln!("ebrec-record: {error:#}");
+            say!("ebrec-record: {error:#}");
         }
     }
 }

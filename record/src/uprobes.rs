@@ -11,6 +11,7 @@
 
 use crate::drain::boot_ns;
 use crate::elf;
+use crate::scheduling::{Class, enter};
 use crate::tongs::{self, Fetcher, What, Why};
 use anyhow::{Context, Result};
 use ebrec_format::events::session::LibraryRow;
@@ -129,7 +130,10 @@ fn detach(attached: Vec<OwnedFd>) {
     }
     std::thread::scope(|scope| {
         for pile in piles {
-            scope.spawn(move || drop(pile));
+            scope.spawn(move || {
+                enter(Class::RealTime);
+                drop(pile);
+            });
         }
     });
 }
@@ -183,6 +187,8 @@ impl Watcher {
         // Dropped when the thread ends.
         let (alive, ended) = channel::<()>();
         let watch = move || {
+            // Until all processes have been looked at, the start waits for it; then it needs a CPU soon, because new programs may end soon.
+            enter(Class::Favoured);
             if let Some(libraries) = Libraries::new(programs, into) {
                 libraries.watch(&started, &seen, &flag, &ready);
             }

@@ -14,6 +14,7 @@ mod places;
 mod symbols;
 
 use crate::drain::Counters;
+use crate::flow::Inlet;
 use crate::store::Work;
 use anyhow::{Context as _, Result};
 pub use build_id::build_id_of_notes;
@@ -24,7 +25,7 @@ use ebrec_format::table::Row;
 use places::{Place, Places, Region};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -69,14 +70,15 @@ impl Intake {
     }
 }
 
-/// Starts the thread. It ends, with all stacks written, when the intake is dropped.
-pub fn start(work: SyncSender<Work>, counters: Arc<Counters>, boot_to_utc_ns: i64) -> Result<(Intake, JoinHandle<()>)> {
+/// Starts the thread. It ends, with all stacks written, when the intake is dropped; it seeks no more names once `hurry` is set.
+pub fn start(work: Inlet<Work>, counters: Arc<Counters>, boot_to_utc_ns: i64, hurry: Arc<AtomicBool>) -> Result<(Intake, JoinHandle<()>)> {
     let table = events::tables().position(|table| table.name == Stack::table().name).context("no table of stacks")?;
     let (queue, incoming) = sync_channel(QUEUE);
     let stacks = Stacks {
         table,
         work,
         boot_to_utc_ns,
+        hurry,
         counters: counters.clone(),
         places: Places::default(),
         names: Names::start().context("cannot start a thread")?,
@@ -106,8 +108,9 @@ impl Kept {
 /// The thread's state.
 struct Stacks {
     table: usize,
-    work: SyncSender<Work>,
+    work: Inlet<Work>,
     boot_to_utc_ns: i64,
+    hurry: Arc<AtomicBool>,
     counters: Arc<Counters>,
     places: Places,
     names: Names,
@@ -171,7 +174,7 @@ impl Stacks {
     /// Hands the stacks that are kept to the store, with the names that are found in time.
     fn write(&mut self) {
         self.ask();
-        self.names.finish(self.kept.iter().flat_map(Kept::questions), &mut self.places, Instant::now() + TIME_TO_NAME);
+        self.names.finish(self.kept.iter().flat_map(Kept::questions), &mut self.places, Instant::now() + TIME_TO_NAME, &self.hurry);
         let kept = std::mem::take(&mut self.kept);
         (self.frames, self.asked) = (0, 0);
         let mut sink = (Stack::table().builder)();
@@ -182,8 +185,9 @@ impl Stacks {
             let mut context = Context { boot_to_utc_ns: self.boot_to_utc_ns, resolver: &mut one };
             sink.append_record(stack.record.as_bytes(), &mut context);
             if sink.rows() >= BATCH_ROWS || sink.bytes() >= BATCH_BYTES || kept.peek().is_none() {
+                let batch = sink.finish(&mut context);
                 // If nobody takes it, writing has failed and the session says so.
-                let _ = self.work.send(Work::Batch(self.table, sink.finish(&mut context)));
+                let _ = self.work.push(batch.get_array_memory_size(), Work::Batch(self.table, batch));
             }
         }
         self.names.forget();

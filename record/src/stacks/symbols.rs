@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::BufRead;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 const OUT_OF_TIME: &str = "out of time";
@@ -31,6 +32,8 @@ const FILE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Tables of symbols that stay in memory until they are needed again: by the bytes of their files, of which they take a small part.
 const CACHED_BYTES: u64 = 256 << 20;
+/// How long the end may have to wait for a look at the flag.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Jobs that wait; more are given up.
 const MOST_JOBS: usize = 1 << 16;
 
@@ -128,8 +131,8 @@ impl Names {
         }
     }
 
-    /// Waits for the answers until the deadline, and reads the perf maps.
-    pub fn finish(&mut self, places: impl Iterator<Item = (Region, u64)>, known: &mut Places, deadline: Instant) {
+    /// Waits for the answers until the deadline, or until there is a hurry, and reads the perf maps.
+    pub fn finish(&mut self, places: impl Iterator<Item = (Region, u64)>, known: &mut Places, deadline: Instant, hurry: &AtomicBool) {
         let mut by_map: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
         for (region, at) in places {
             if let Region::Jit(nth) = region {
@@ -142,9 +145,11 @@ impl Names {
                 self.put((Region::Jit(nth), at), name);
             }
         }
-        while self.open.values().any(|&open| open > 0) {
-            match self.answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        while self.open.values().any(|&open| open > 0) && !hurry.load(Ordering::Acquire) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.answers.recv_timeout(left.min(LOOK_EVERY)) {
                 Ok(answer) => self.take(answer),
+                Err(RecvTimeoutError::Timeout) if left > LOOK_EVERY => {}
                 Err(_) => break,
             }
         }
