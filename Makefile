@@ -6,6 +6,8 @@
 #   make install      copy them to $(PREFIX)/bin
 #   make bench        what recording costs, beside perf, bpftrace and the BCC tools
 #   make test-kernels the probes on Debian's kernels from 5.10 to the newest, in qemu
+#   make proof        the promises that take long to prove: what is left after kills, power losses and failing disks
+#   make fuzz         coverage-guided fuzzing of what reads captures and kernel records, FUZZ_SECONDS for each target
 #   make calibrate    how often `ebrec compare` is wrong, on captures recorded in qemu
 #   make bless        rewrite the files that are generated from declarations
 
@@ -25,7 +27,7 @@ TESTED := EBREC_RECORD=$(CURDIR)/$(BIN)/ebrec-record EBREC_WORKLOAD=$(CURDIR)/$(
 # What the tests compile is linted on the way.
 LINTED := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/clippy
 
-.PHONY: quickstart test build install bench test-kernels calibrate bless deps test-deps rust check-format recorder workload analyzer clean
+.PHONY: quickstart test build install bench test-kernels proof fuzz calibrate bless deps test-deps rust check-format recorder workload analyzer clean
 
 quickstart: deps build
 	scripts/demo
@@ -62,6 +64,13 @@ test-kernels: rust recorder workload
 bench: build workload test-deps $(VENV)/.done
 	tests/bench
 	tests/bench-reports
+
+proof: deps test-deps rust recorder
+	$(LINTED) $(CARGO) build --locked --workspace --bins
+	$(SUDO) env EBREC_RECORD=$(CURDIR)/$(BIN)/ebrec-record EBREC_ANALYZE=$(CURDIR)/target/debug/ebrec-analyze tests/proof/durability
+
+fuzz: rust
+	tests/fuzz/run
 
 calibrate: build workload
 	$(SUDO) tests/vm/install.sh

@@ -59,7 +59,7 @@ static __always_inline struct block_io *block_remember(void *map, __u64 key, str
 	bpf_map_update_elem(map, &key, fresh, BPF_ANY);
 	fresh = bpf_map_lookup_elem(map, &key);
 	if (!fresh)
-		count_drop(EBREC_BLOCK_IO, DROP_MAP_FULL);
+		count_full(EBREC_BLOCK_IO);
 	return fresh;
 }
 
@@ -97,14 +97,25 @@ static __always_inline void block_fill(struct ebrec_block_io *event, struct bloc
 		bpf_probe_read_kernel(event->disk, sizeof(event->disk), ((struct gendisk *)io->disk)->disk_name);
 }
 
+/* What was before the window was at no time that a row can have, as if it had not been seen. The task is known. */
+static __always_inline void block_forget_before_window(struct block_io *io)
+{
+	if (io->inserted_at < window_from)
+		io->inserted_at = 0;
+	if (io->issued_at < window_from)
+		io->issued_at = 0;
+}
+
 /* ERROR is as the tracepoint has it. */
 static __always_inline void block_emit(struct block_io *io, __u64 now, __u32 error, enum block_layer layer)
 {
-	__u64 began = io->inserted_at ? io->inserted_at : io->issued_at ? io->issued_at : now;
 	struct ebrec_block_io *event;
+	__u64 began;
 
 	if (io->unwanted)
 		return;
+	block_forget_before_window(io);
+	began = io->inserted_at ? io->inserted_at : io->issued_at ? io->issued_at : now;
 	event = RECORD(block_io, BLOCK_IO, began);
 	if (!event)
 		return;
@@ -407,13 +418,16 @@ static __always_inline int on_unfinished(struct bpf_iter__bpf_map_elem *ctx, enu
 	/* A write that waits for a flush is not at the device: the flush is. */
 	if (!io || io->unwanted || io->reported || !(io->inserted_at || io->issued_at))
 		return 0;
-	row.head.ts = io->inserted_at ? io->inserted_at : io->issued_at;
+	row.head.ts = begin_in_window(io->inserted_at ? io->inserted_at : io->issued_at);
+	if (!in_window(row.head.ts))
+		return 0;
+	block_forget_before_window(io);
 	row.head.size = sizeof(row);
 	row.head.table = EBREC_BLOCK_IO;
 	block_fill(&row, io, layer);
 	row.latency_ns = EBREC_NULL64;
 	row.error = EBREC_NULL32;
-	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+	put_row(ctx->meta, &row, sizeof(row));
 	return 0;
 }
 

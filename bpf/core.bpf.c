@@ -3,7 +3,8 @@
 #include "syscalls.h"
 
 /* Runs before anything is attached. It tells the recorder's own pid as the kernel numbers it, whatever pid namespace the
- * recorder is in, and finds the processes that --pid names, with the descendants that they have by then. */
+ * recorder is in, and finds the processes that --pid names, with the descendants that they have by then. And again when forks are
+ * followed, for those that came in between. */
 SEC("?iter/task")
 int core__self__iter_before(struct bpf_iter__task *ctx)
 {
@@ -30,19 +31,23 @@ int core__self__iter_before(struct bpf_iter__task *ctx)
 	return 0;
 }
 
-SEC("?iter/task")
-int core__window_from__iter_start(struct bpf_iter__task *ctx)
+/* How far ahead an end of the window is set. */
+#define WINDOW_AHEAD_NS 1000000ULL
+
+/* An iterator over a map of one element runs its program for the element, and then once for the end. */
+SEC("?iter/bpf_map_elem")
+int core__window_from__iter_open__drops(struct bpf_iter__bpf_map_elem *ctx)
 {
 	if (!window_from)
-		window_from = bpf_ktime_get_boot_ns();
+		window_from = bpf_ktime_get_boot_ns() + WINDOW_AHEAD_NS;
 	return 0;
 }
 
-SEC("?iter/task")
-int core__window_until__iter_stop(struct bpf_iter__task *ctx)
+SEC("?iter/bpf_map_elem")
+int core__window_until__iter_stop__drops(struct bpf_iter__bpf_map_elem *ctx)
 {
 	if (!window_until)
-		window_until = bpf_ktime_get_boot_ns();
+		window_until = bpf_ktime_get_boot_ns() + WINDOW_AHEAD_NS;
 	return 0;
 }
 
@@ -60,6 +65,24 @@ int BPF_PROG(core__follow_fork__tp_btf, struct task_struct *parent, struct task_
 	if (bpf_map_lookup_elem(&wanted, &key)) {
 		put_task(&task, child);
 		want(&task);
+	}
+	return 0;
+}
+
+/* A task is forgotten when the kernel frees it: until then it may still leave a CPU, or be reported to have ended. A process's first
+ * thread goes last. That there is nothing to delete is as good. */
+SEC("?tp_btf/sched_process_free")
+int BPF_PROG(core__follow_end__tp_btf, struct task_struct *task)
+{
+	struct identity key = {.start = task->start_boottime, .pid = task->tgid};
+
+	__u32 tid = task->pid;
+
+	if (filter_process && task->pid == task->tgid)
+		bpf_map_delete_elem(&wanted, &key);
+	if (!has_task_storage()) {
+		bpf_map_delete_elem(&syscall_tid_slots, &tid);
+		bpf_map_delete_elem(&tid_slots, &tid);
 	}
 	return 0;
 }
@@ -100,6 +123,11 @@ int BPF_PROG(core__syscalls__tp_btf__exit, struct pt_regs *regs, long ret)
 		return 0;
 	wanting &= ~*(volatile __u32 *)&shed_handlers;
 	entered = wanting & SYSCALL_TIMED ? syscall_entered(nr) : 0;
+	/* A call from before the window has no beginning in it, and one from after its end isn't in it. */
+	if (entered < window_from)
+		entered = 0;
+	if (window_until && (entered ?: bpf_ktime_get_boot_ns()) > window_until)
+		return 0;
 #define CALL(name)                                \
 	if (name##__bit && wanting & name##__bit) \
 		name##__handle(regs, nr, ret, entered);

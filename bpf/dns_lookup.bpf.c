@@ -147,7 +147,7 @@ static __always_inline int lookup_begins(struct pt_regs *regs, __u32 function, _
 		bpf_map_update_elem(&lookups, &tid, fresh, BPF_NOEXIST);
 		lookup = bpf_map_lookup_elem(&lookups, &tid);
 		if (!lookup) {
-			count_drop(EBREC_DNS_LOOKUP, DROP_MAP_FULL);
+			count_full(EBREC_DNS_LOOKUP);
 			return 0;
 		}
 	}
@@ -289,7 +289,7 @@ int dns__open_lookups__iter_end__lookups(struct bpf_iter__bpf_map_elem *ctx)
 	struct lookup *lookup = ctx->value;
 	struct lookup_record record = {};
 
-	if (!lookup)
+	if (!lookup || !in_window(lookup->called_at))
 		return 0;
 	put_lookup(&record, lookup, EBREC_NULL64, LOOKUP_NO_RESULT);
 	record.lookup.head.ts = lookup->called_at;
@@ -297,7 +297,7 @@ int dns__open_lookups__iter_end__lookups(struct bpf_iter__bpf_map_elem *ctx)
 	record.lookup.head.table = EBREC_DNS_LOOKUP;
 	__u32 size = record.lookup.head.size;
 	if (size <= sizeof(record))
-		bpf_seq_write(ctx->meta->seq, &record, size);
+		put_row(ctx->meta, &record, size);
 	return 0;
 }
 
@@ -314,7 +314,8 @@ struct image_started {
 	__u32 pad;
 };
 
-/* When the recorder last looked at what a process of this image maps, ns of CLOCK_BOOTTIME; set by it. */
+/* When the recorder last looked at what a process of this image maps, ns of CLOCK_BOOTTIME; set by it. One that is forgotten is
+ * looked at again. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
@@ -345,6 +346,7 @@ int BPF_PROG(dns__image__tp_btf, struct task_struct *task, int old_pid, struct l
 
 	if (seen && bpf_ktime_get_boot_ns() - *seen < IMAGE_SEEN_NS)
 		return 0;
-	bpf_ringbuf_output(&images_started, &started, sizeof(started), BPF_RB_FORCE_WAKEUP);
+	if (bpf_ringbuf_output(&images_started, &started, sizeof(started), BPF_RB_FORCE_WAKEUP))
+		count_drop(EBREC_DNS_LOOKUP, DROP_NOT_LOOKED_AT);
 	return 0;
 }

@@ -258,7 +258,7 @@ static __always_inline int on_sent(struct sk_buff *skb, bool whole)
 	/* All of it: what is behind the message's end isn't shown. */
 	bpf_probe_read_kernel(waiting->query, DNS_QUERY_MAX, message);
 	if (bpf_map_update_elem(&dns_waiting, &packet.key, waiting, BPF_NOEXIST)) {
-		count_drop(EBREC_DNS_QUERY, DROP_MAP_FULL);
+		count_full(EBREC_DNS_QUERY);
 		return 0;
 	}
 	__sync_fetch_and_add(&dns_waiting_count, 1);
@@ -378,11 +378,14 @@ int BPF_PROG(dns__received__tp_btf, struct sk_buff *skb)
 }
 
 /* A row for a question that has no answer; 0 if there was room, else all of it is taken back. */
-static __always_inline long write_unanswered(struct seq_file *seq, struct dns_waiting *waiting)
+static __always_inline long write_unanswered(struct bpf_iter_meta *meta, struct dns_waiting *waiting)
 {
 	__u32 tail = sizeof(waiting->query_len) + waiting->query_len;
 	struct ebrec_dns_query row = {};
 
+	/* A question from before the window isn't in it, nor is its answer. */
+	if (!in_window(waiting->sent_at))
+		return 0;
 	if (tail > sizeof(waiting->query_len) + DNS_QUERY_MAX)
 		return 0;
 	put_query(&row, waiting);
@@ -392,7 +395,7 @@ static __always_inline long write_unanswered(struct seq_file *seq, struct dns_wa
 	row.head.cpu = bpf_get_smp_processor_id();
 	row.head.table = EBREC_DNS_QUERY;
 	row.head.size = sizeof(row) + tail;
-	return bpf_seq_write(seq, &row, sizeof(row)) ?: bpf_seq_write(seq, &waiting->query_len, tail);
+	return put_row(meta, &row, sizeof(row)) ?: put_row(meta, &waiting->query_len, tail);
 }
 
 /* Questions for whose answer nobody waits any more. */
@@ -404,8 +407,7 @@ int dns__given_up__iter_second__dns_waiting(struct bpf_iter__bpf_map_elem *ctx)
 
 	if (!waiting || !at || bpf_ktime_get_boot_ns() - waiting->sent_at < DNS_PATIENCE_NS)
 		return 0;
-	/* Without room, this program is called again for the same question. */
-	if (write_unanswered(ctx->meta->seq, waiting))
+	if (write_unanswered(ctx->meta, waiting))
 		return 0;
 	__builtin_memcpy(&key, at, sizeof(key));
 	if (!bpf_map_delete_elem(&dns_waiting, &key))
@@ -420,6 +422,6 @@ int dns__unanswered__iter_end__dns_waiting(struct bpf_iter__bpf_map_elem *ctx)
 	struct dns_waiting *waiting = ctx->value;
 
 	if (waiting)
-		write_unanswered(ctx->meta->seq, waiting);
+		write_unanswered(ctx->meta, waiting);
 	return 0;
 }

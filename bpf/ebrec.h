@@ -12,9 +12,10 @@
  * calls of the host something, so it comes last), perf_event (perf's cpu-clock on each CPU,
  * --sample-hz times a second, or each time the software event that PART names), uprobe (PART is a function of C libraries, or
  * `return` for the return of each of them; the recorder finds the libraries while it records), uprobe_multi (the same with two
- * programs, PART is `entry` or `return`), and iter_before, iter_start, iter_second, iter_stop, iter_end: iterators that are run
- * once before anything is attached, when all is attached, every second, before all is detached, and after; what they print, but for
- * iter_stop, are records like any other.
+ * programs, PART is `entry` or `return`), and iterators, which are run at a moment: iter_before (before anything is attached, and
+ * again after), iter_open (the window begins), iter_start (it has begun), iter_second (every second), iter_stop (the window ends),
+ * iter_last (it has ended, the programs are still attached), iter_end (they are not). What iter_start, iter_second and iter_end
+ * print are records like any other.
  */
 #ifndef EBREC_H
 #define EBREC_H
@@ -53,10 +54,31 @@ const volatile __u32 page_size = 4096;
 /* The recorder's own process, as the kernel numbers it; set by core__self__iter_before. */
 __u32 self_tgid = 0;
 
-/* The window, ns of CLOCK_BOOTTIME, 0 if it isn't there yet: from all programs being attached to the first being detached. For what
- * goes on at its edges; a program runs a little longer. Set by core__window_from and core__window_until. */
+/* The window, ns of CLOCK_BOOTTIME, 0 if it isn't there yet: from the instant at which all programs are attached and the rings are
+ * read, to the one at which recording is stopped. Programs run before and after, and remember what they need all the time, but no
+ * record says of anything that it happened outside. Set by core__window_from and core__window_until, to an instant that is still
+ * ahead: so every program on every CPU knows it before it comes. */
 __u64 window_from = 0;
 __u64 window_until = 0;
+
+static __always_inline bool in_window(__u64 ts)
+{
+	__u64 from = *(volatile __u64 *)&window_from, until = *(volatile __u64 *)&window_until;
+
+	return from && ts >= from && (!until || ts <= until);
+}
+
+/* For rows that are made when the window is over. */
+static __always_inline __u64 window_end(void)
+{
+	return window_until ?: bpf_ktime_get_boot_ns();
+}
+
+/* Where what began at THEN begins within the window; 0 stands for some time before. */
+static __always_inline __u64 begin_in_window(__u64 then)
+{
+	return then > window_from ? then : window_from;
+}
 
 struct ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -75,11 +97,20 @@ struct {
 enum drop_reason {
 	DROP_RING_FULL,
 	DROP_MAP_FULL,
+	/* A child of a process that the filters follow, of which nothing is recorded. */
+	DROP_NOT_FOLLOWED,
+	/* No memory for what is remembered of a task: the row is there, but some of its times are null. */
+	DROP_NO_STATE,
+	/* A program whose libraries nobody looked at. */
+	DROP_NOT_LOOKED_AT,
 	DROP_REASONS,
 };
 
+/* Instead of a table: it concerns several. */
+#define NO_TABLE EBREC_TABLES
+
 struct drop_counts {
-	__u64 count[EBREC_TABLES][DROP_REASONS];
+	__u64 count[EBREC_TABLES + 1][DROP_REASONS];
 };
 
 /* Records that were not recorded, by table and reason. */
@@ -96,9 +127,9 @@ struct identity {
 	__u32 pad;
 };
 
-/* Processes that --pid and -- COMMAND name, and their descendants. */
+/* Processes that --pid and -- COMMAND name, and their descendants; core__follow_end removes those that are no more. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
 	__type(key, struct identity);
 	__type(value, __u8);
@@ -125,19 +156,46 @@ static __always_inline void count_drop(__u32 table, enum drop_reason reason)
 	__u32 zero = 0;
 	struct drop_counts *counts = bpf_map_lookup_elem(&drops, &zero);
 
-	if (counts && table < EBREC_TABLES)
-		counts->count[table][reason]++;
+	/* Atomic: an interrupt may count on the same CPU in between. */
+	if (counts && table <= NO_TABLE)
+		__sync_fetch_and_add(&counts->count[table][reason], 1);
+}
+
+/* A record is missing because there was no room to remember what it is about. What was lost before the window isn't missing. */
+static __always_inline void count_full(__u32 table)
+{
+	if (window_from && !window_until)
+		count_drop(table, DROP_MAP_FULL);
+}
+
+/* A count's next number, for those that count on the same CPU. An interrupt may do so in between, and kernels before 5.12 have no
+ * atomic addition that tells the result. But who sees the count grow by one, and has added one meanwhile, made that number; who
+ * doesn't tries again. 0: an interrupt came each time. */
+static __always_inline __u64 next_number(__u64 *count)
+{
+	for (int i = 0; i < 4; i++) {
+		__u64 before = *(volatile __u64 *)count, after;
+
+		__sync_fetch_and_add(count, 1);
+		after = *(volatile __u64 *)count;
+		if (after == before + 1)
+			return after;
+	}
+	return 0;
 }
 
 /* A record of SIZE bytes (a constant), its head's fixed fields filled in but for the task; NULL, and counted, if the ring is full.
- */
-static __always_inline void *reserve(__u32 table, __u32 size, __u64 now)
+ * For what stands behind a row, whenever that happened. */
+static __always_inline void *reserve_any(__u32 table, __u32 size, __u64 now)
 {
 	__u32 cpu = bpf_get_smp_processor_id();
 	__u32 shard = cpu & ring_mask;
 	struct ebrec_head *head;
 	void *ring;
 
+	/* Nobody reads the rings yet. */
+	if (!window_from)
+		return NULL;
 	ring = bpf_map_lookup_elem(&rings, &shard);
 	head = ring ? bpf_ringbuf_reserve(ring, size, 0) : NULL;
 	if (!head) {
@@ -149,6 +207,12 @@ static __always_inline void *reserve(__u32 table, __u32 size, __u64 now)
 	head->cpu = cpu;
 	head->table = table;
 	return head;
+}
+
+/* The same for a row, whose `ts` is NOW; NULL if that isn't in the window. */
+static __always_inline void *reserve(__u32 table, __u32 size, __u64 now)
+{
+	return in_window(now) ? reserve_any(table, size, now) : NULL;
 }
 
 /* No wake-up: the recorder looks at the rings by itself, so that the traced program doesn't pay for waking it. */
@@ -194,6 +258,15 @@ static __always_inline void put_unknown(struct ebrec_task *out)
 	((__u64 *)out->comm)[1] = 0;
 }
 
+/* A task whose name the row may say, else nobody. */
+static __always_inline void put_if(struct ebrec_task *out, const struct ebrec_task *task, bool shown)
+{
+	if (shown)
+		*out = *task;
+	else
+		put_unknown(out);
+}
+
 static __always_inline bool in_wanted_cgroup(struct task_struct *task)
 {
 	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
@@ -208,10 +281,15 @@ static __always_inline bool in_wanted_cgroup(struct task_struct *task)
 	return false;
 }
 
+static __always_inline bool is_self(__u32 pid)
+{
+	return pid == self_tgid && !include_self;
+}
+
 /* Whether the filters let a task through; its identity is filled in already. The idle task is nobody. */
 static __always_inline bool is_wanted(const struct ebrec_task *id, struct task_struct *task)
 {
-	if (id->pid == 0 || (id->pid == self_tgid && !include_self))
+	if (id->pid == 0 || is_self(id->pid))
 		return false;
 	if (filter_process) {
 		struct identity key = {.start = id->start, .pid = id->pid};
@@ -238,12 +316,28 @@ static __always_inline void want(const struct ebrec_task *task)
 	struct identity key = {.start = task->start, .pid = task->pid};
 	__u8 yes = 1;
 
-	bpf_map_update_elem(&wanted, &key, &yes, BPF_ANY);
+	if (bpf_map_update_elem(&wanted, &key, &yes, BPF_ANY))
+		count_drop(NO_TABLE, DROP_NOT_FOLLOWED);
+}
+
+/* A state in which a task doesn't wait for a CPU. Beside those that ps has letters for, TASK_RTLOCK_WAIT and TASK_FROZEN, which
+ * ps calls D (__task_state_index of include/linux/sched.h). */
+static __always_inline bool is_blocked(__u32 state)
+{
+	return state & (0xff | 0x1000 | 0x8000);
 }
 
 static __always_inline bool is_filtered(void)
 {
 	return filter_process || filter_comm || filter_cgroup;
+}
+
+/* A row of an iterator. That there was no room for it needs no count: the kernel then takes back all that this call wrote, and
+ * calls the program again for the same element, with room (bpf_seq_read of kernel/bpf/bpf_iter.c). But the program must not
+ * remember that it told the element before it has: hence the result, 0 if there was room. */
+static __always_inline long put_row(struct bpf_iter_meta *meta, const void *row, __u32 size)
+{
+	return bpf_seq_write(meta->seq, row, size);
 }
 
 #endif

@@ -259,7 +259,7 @@ static __always_inline __u64 tell_path(const char *path, __u64 now)
 		struct ebrec_file_path event;
 		struct ebrec_file file;
 		char path[PATH_MAX];
-	} *record = reserve(EBREC_FILE_PATH, sizeof(*record), now);
+	} *record = reserve_any(EBREC_FILE_PATH, sizeof(*record), now);
 	long len;
 
 	if (!record)
@@ -296,14 +296,18 @@ ON_SYS_EXIT(file__truncates, TIMED, NR_TRUNCATE)
 	return emit_file_io(&call, tell_path((void *)syscall_arg(regs, 1), now), now);
 }
 
-/* What a program asked of io_uring and isn't done yet, by the address of the request. */
+/* What a program asked of io_uring and isn't done yet, by the address of the request. Not every request is said to be complete;
+ * its entry goes when the kernel uses its memory for another, or after URING_PATIENCE_NS. */
 struct uring_request {
 	__u64 entered;
 	struct ebrec_task task;
 };
 
+/* Longer than a file's I/O takes. */
+#define URING_PATIENCE_NS 300000000000ULL
+
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
 	__type(key, __u64);
 	__type(value, struct uring_request);
@@ -342,7 +346,8 @@ static __always_inline int on_uring_submit(struct io_kiocb *req)
 		return 0;
 	}
 	request.entered = bpf_ktime_get_boot_ns();
-	bpf_map_update_elem(&uring_requests, &key, &request, BPF_ANY);
+	if (bpf_map_update_elem(&uring_requests, &key, &request, BPF_ANY))
+		count_full(EBREC_FILE_IO);
 	return 0;
 }
 
@@ -360,7 +365,8 @@ static __always_inline int on_uring_complete(struct io_kiocb *req)
 	request = bpf_map_lookup_elem(&uring_requests, &key);
 	if (!request)
 		return 0;
-	call.entered = request->entered;
+	/* As of system calls: without a beginning if that was before the window. */
+	call.entered = request->entered < window_from ? 0 : request->entered;
 	call.task = request->task;
 	bpf_map_delete_elem(&uring_requests, &key);
 	opcode = BPF_CORE_READ(req, opcode);
@@ -401,4 +407,17 @@ SEC("?tp_btf/io_uring_submit_sqe")
 int BPF_PROG(file__uring__tp_btf__submit_sqe, struct io_kiocb *req)
 {
 	return on_uring_submit(req);
+}
+
+SEC("?iter/bpf_map_elem")
+int file__uring_forgotten__iter_second__uring_requests(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct uring_request *request = ctx->value;
+	__u64 *at = ctx->key, key;
+
+	if (!request || !at || bpf_ktime_get_boot_ns() - request->entered < URING_PATIENCE_NS)
+		return 0;
+	key = *at;
+	bpf_map_delete_elem(&uring_requests, &key);
+	return 0;
 }

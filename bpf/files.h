@@ -28,6 +28,7 @@ struct told_file {
 	__u64 told_at;
 };
 
+/* A file that is forgotten is told again, under another number: that costs a record, and no row lacks its file. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
@@ -64,12 +65,12 @@ static __always_inline __u64 next_file(void)
 {
 	__u32 zero = 0;
 	__u64 *count = bpf_map_lookup_elem(&file_count, &zero);
+	__u64 number = count ? next_number(count) : 0;
 
-	if (!count)
+	if (!number)
 		return FILE_UNKNOWN;
-	*count += 1;
 	/* 12 bits are enough for the kernel's largest CPU number. */
-	return *count << 12 | bpf_get_smp_processor_id();
+	return number << 12 | bpf_get_smp_processor_id();
 }
 
 /* Writes the names of a file and the directories above it, each with its NUL. ROOM is
@@ -120,7 +121,7 @@ static __always_inline long put_names(char *names, __u64 room, struct dentry *de
 			struct ebrec_file_path event;                                                                 \
 			struct ebrec_file file;                                                                       \
 			char names[2 * (ROOM) + FILE_NAME];                                                           \
-		} *record = reserve(EBREC_FILE_PATH, sizeof(*record), now);                                           \
+		} *record = reserve_any(EBREC_FILE_PATH, sizeof(*record), now);                                       \
 		long len;                                                                                             \
                                                                                                                       \
 		if (!record)                                                                                          \
@@ -179,6 +180,7 @@ __noinline __u64 file_id(__u64 dentry_at, __u64 mnt_at, __u64 now)
 	file.id = next_file();
 	if (file.id == FILE_UNKNOWN || !tell_file(&file, dentry, (void *)mnt_at, now))
 		return FILE_UNKNOWN;
+	/* If that fails, it is told again. */
 	bpf_map_update_elem(&told_files, &key, &file, BPF_ANY);
 	return file.id;
 }

@@ -61,7 +61,7 @@ static __always_inline void irq_entered(__u64 action, __u32 nr, const char *name
 		if (name)
 			bpf_probe_read_kernel_str(sums->name, sizeof(sums->name), name);
 		if (bpf_map_update_elem(&irq_sums, &key, sums, BPF_NOEXIST))
-			count_drop(table, DROP_MAP_FULL);
+			count_full(table);
 		sums = bpf_map_lookup_elem(&irq_sums, &key);
 		if (!sums)
 			return;
@@ -149,6 +149,10 @@ static __always_inline int irq_left(__u64 action, __u32 nr, bool soft)
 	if (!sums || !sums->entered_at)
 		return 0;
 	now = bpf_ktime_get_boot_ns();
+	if (!in_window(sums->entered_at) || !in_window(now)) {
+		sums->entered_at = 0;
+		return 0;
+	}
 	took = now - sums->entered_at;
 	if (!sums->since)
 		sums->since = sums->entered_at;
@@ -196,13 +200,13 @@ int BPF_PROG(irq__soft_exit__tp_btf, unsigned int vector)
 	return irq_left(0, vector, true);
 }
 
-/* What has been summed and not told yet. */
+/* What has been summed and not told yet; it ended before the window did. */
 SEC("?iter/bpf_map_elem")
 int irq__rest__iter_end__irq_sums(struct bpf_iter__bpf_map_elem *ctx)
 {
 	struct irq_sums *sums = ctx->value;
 	struct irq_key *key = ctx->key;
-	__u64 now = bpf_ktime_get_boot_ns();
+	__u64 now = window_end();
 
 	if (!sums || !key || !sums->since)
 		return 0;
@@ -219,7 +223,7 @@ int irq__rest__iter_end__irq_sums(struct bpf_iter__bpf_map_elem *ctx)
 			PUT_IRQ(&row, key, sums, i);
 			row.irq = key->nr;
 			__builtin_memcpy(row.name, sums->name, sizeof(row.name));
-			bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+			put_row(ctx->meta, &row, sizeof(row));
 		} else {
 			struct ebrec_softirq row = {};
 
@@ -229,7 +233,7 @@ int irq__rest__iter_end__irq_sums(struct bpf_iter__bpf_map_elem *ctx)
 			row.head.table = EBREC_SOFTIRQ;
 			PUT_IRQ(&row, key, sums, i);
 			row.vector = key->nr;
-			bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+			put_row(ctx->meta, &row, sizeof(row));
 		}
 	}
 	return 0;

@@ -24,7 +24,8 @@ struct oom_search {
 	__u32 pad;
 };
 
-/* Searches by the tid of the task in need. */
+/* Searches by the tid of the task in need. The kernel makes one search at a time (oom_lock), and this remembers the last of 256
+ * tasks: what is forgotten is long over. The same holds for those below. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 256);
@@ -64,10 +65,13 @@ static __always_inline int on_victim(struct oom_victim *victim)
 	/* Which cgroup the victim is in is only looked at if it acts itself. */
 	if (!wanted_current(&needy) && (filter_cgroup || !victim || !is_wanted(&victim->task, NULL)))
 		return 0;
+	/* The recorder is nobody, even if it is the one that is killed. */
+	if (victim && is_self(victim->task.pid))
+		victim = NULL;
 	event = RECORD(oom_kill, OOM_KILL, bpf_ktime_get_boot_ns());
 	if (!event)
 		return 0;
-	event->head.task = needy;
+	put_if(&event->head.task, &needy, !is_self(needy.pid));
 	if (victim) {
 		event->victim = victim->task;
 		event->total_vm_bytes = victim->total_vm_bytes;

@@ -53,7 +53,8 @@ struct {
 	__type(value, struct pc_task);
 } pc_tasks SEC(".maps");
 
-/* Faults by tid where there is no task storage. */
+/* Faults by tid where there is no task storage. An entry is used in the very fault that made it: that those of tasks which have had
+ * none for longest are forgotten costs nothing. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
@@ -95,13 +96,15 @@ static __always_inline struct pc_task *pc_task_of_current(void)
 /* Where to add what the current task does; NULL if it isn't wanted. */
 static __always_inline struct pc_sums *pc_sums_of_current(void)
 {
-	__u64 interval = bpf_ktime_get_boot_ns() / PAGE_CACHE_INTERVAL_NS;
+	__u64 now = bpf_ktime_get_boot_ns(), interval = now / PAGE_CACHE_INTERVAL_NS;
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 	__u32 key = bpf_get_smp_processor_id() * PAGE_CACHE_SLOTS + (pid & (PAGE_CACHE_SLOTS - 1));
 	struct pc_sums *sums = bpf_map_lookup_elem(&pc_sums, &key);
 	struct pc_sums fresh = {.interval = interval};
 	struct ebrec_page_cache *row;
 
+	if (!in_window(now))
+		return NULL;
 	if (sums && sums->task.pid == pid && sums->interval == interval && !is_filtered())
 		return sums;
 	if (!wanted_current(&fresh.task))
@@ -109,7 +112,7 @@ static __always_inline struct pc_sums *pc_sums_of_current(void)
 	if (sums && sums->task.pid == pid && sums->interval == interval)
 		return sums;
 	if (sums) {
-		row = RECORD(page_cache, PAGE_CACHE, sums->interval * PAGE_CACHE_INTERVAL_NS);
+		row = RECORD(page_cache, PAGE_CACHE, begin_in_window(sums->interval * PAGE_CACHE_INTERVAL_NS));
 		if (row) {
 			PUT_PAGE_CACHE(row, sums);
 			submit(row);
@@ -118,7 +121,7 @@ static __always_inline struct pc_sums *pc_sums_of_current(void)
 		return sums;
 	}
 	if (bpf_map_update_elem(&pc_sums, &key, &fresh, BPF_NOEXIST))
-		count_drop(EBREC_PAGE_CACHE, DROP_MAP_FULL);
+		count_full(EBREC_PAGE_CACHE);
 	return bpf_map_lookup_elem(&pc_sums, &key);
 }
 
@@ -388,11 +391,11 @@ int page_cache__rest__iter_end__pc_sums(struct bpf_iter__bpf_map_elem *ctx)
 
 	if (!sums || !key)
 		return 0;
-	row.head.ts = sums->interval * PAGE_CACHE_INTERVAL_NS;
+	row.head.ts = begin_in_window(sums->interval * PAGE_CACHE_INTERVAL_NS);
 	row.head.size = sizeof(row);
 	row.head.cpu = *key / PAGE_CACHE_SLOTS;
 	row.head.table = EBREC_PAGE_CACHE;
 	PUT_PAGE_CACHE(&row, sums);
-	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+	put_row(ctx->meta, &row, sizeof(row));
 	return 0;
 }

@@ -207,13 +207,15 @@ ON_SYS_EXIT(process__exec_failed, UNTIMED, NR_EXECVE, NR_EXECVEAT)
 }
 
 /* Processes whose end was reported. Where the kernel doesn't tell which task is the last, two that end at the same time
- * may both see that no other is alive. */
+ * may both see that no other is alive. It costs nothing to forget those before the last 4096 that ended: their threads are gone. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
 	__type(key, struct identity);
 	__type(value, __u8);
 } ended SEC(".maps");
+
+#define EEXIST 17
 
 static __always_inline int on_exit(struct task_struct *task, bool last)
 {
@@ -260,7 +262,7 @@ int BPF_PROG(process__exit__tp_btf, struct task_struct *task)
 	bool last = task->signal->live.counter == 0;
 	__u8 yes = 1;
 
-	if (last && bpf_map_update_elem(&ended, &key, &yes, BPF_NOEXIST))
+	if (last && bpf_map_update_elem(&ended, &key, &yes, BPF_NOEXIST) == -EEXIST)
 		last = false;
 	return on_exit(task, last);
 }
@@ -288,6 +290,6 @@ int process__snapshot__iter_start(struct bpf_iter__task *ctx)
 	row.is_thread = task->pid != task->tgid;
 	row.is_kernel = !!(task->flags & PF_KTHREAD);
 	row.proc = task->tgid;
-	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+	put_row(ctx->meta, &row, sizeof(row));
 	return 0;
 }

@@ -113,6 +113,7 @@ static __always_inline __u64 stack_of(void *ctx, struct stack_scratch *scratch, 
 	if (!ring || bpf_ringbuf_output(ring, scratch, size, BPF_RB_NO_WAKEUP))
 		count_drop(EBREC_STACK, DROP_RING_FULL);
 	else
+		/* If that fails, it is sent again. */
 		bpf_map_update_elem(&stacks_sent, &hash, &yes, BPF_ANY);
 	return hash;
 }
@@ -129,7 +130,7 @@ int profile__sample__perf_event(void *ctx)
 	struct ebrec_task task;
 	__u32 zero = 0;
 
-	if (!wanted_current(&task))
+	if (!in_window(now) || !wanted_current(&task))
 		return 0;
 	scratch = bpf_map_lookup_elem(&stack_scratches, &zero);
 	if (!scratch)
@@ -145,6 +146,8 @@ int profile__sample__perf_event(void *ctx)
 	submit(event);
 	return 0;
 }
+
+#define TASK_DEAD 0x80 /* include/linux/sched.h */
 
 /* What a task left behind when it blocked. */
 struct off_cpu_slot {
@@ -162,9 +165,9 @@ struct {
 	__type(value, struct off_cpu_slot);
 } off_cpu_tasks SEC(".maps");
 
-/* Without task storage: by tid. */
+/* Without task storage: by tid, as long as it is off the CPU. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 32768);
 	__type(key, __u32);
 	__type(value, struct off_cpu_slot);
@@ -196,7 +199,7 @@ static __always_inline void on_blocking(void *ctx, struct task_struct *prev, __u
 	slot = off_cpu_slot_of(prev, task.tid, true);
 	scratch = bpf_map_lookup_elem(&stack_scratches, &one);
 	if (!slot || !scratch) {
-		count_drop(EBREC_OFF_CPU_SAMPLE, DROP_MAP_FULL);
+		count_full(EBREC_OFF_CPU_SAMPLE);
 		return;
 	}
 	slot->user_stack_id = stack_of(ctx, scratch, &task, prev, true, now);
@@ -209,22 +212,25 @@ static __always_inline void on_back(struct task_struct *next, __u64 now)
 {
 	struct off_cpu_slot *slot = off_cpu_slot_of(next, next->pid, false);
 	struct ebrec_off_cpu_sample *event;
-	__u64 left_at;
+	struct off_cpu_slot was;
+	__u32 tid = next->pid;
 
 	if (!slot || !slot->left_at)
 		return;
-	left_at = slot->left_at;
+	was = *slot;
 	slot->left_at = 0;
-	if (now - left_at < off_cpu_min_ns)
+	if (!has_task_storage())
+		bpf_map_delete_elem(&off_cpu_tids, &tid);
+	if (now - was.left_at < off_cpu_min_ns)
 		return;
 	event = RECORD(off_cpu_sample, OFF_CPU_SAMPLE, now);
 	if (!event)
 		return;
 	put_task(&event->head.task, next);
-	event->duration_ns = now - left_at;
-	event->user_stack_id = slot->user_stack_id;
-	event->kernel_stack_id = slot->kernel_stack_id;
-	event->state = slot->state;
+	event->duration_ns = now - was.left_at;
+	event->user_stack_id = was.user_stack_id;
+	event->kernel_stack_id = was.kernel_stack_id;
+	event->state = was.state;
 	event->pad = 0;
 	submit(event);
 }
@@ -234,7 +240,8 @@ static __always_inline int on_off_cpu(void *ctx, bool preempt, struct task_struc
 {
 	__u64 now = bpf_ktime_get_boot_ns();
 
-	if (!preempt && state & 0xff && prev->pid)
+	/* A task that is dead doesn't come back. */
+	if (!preempt && is_blocked(state) && !(state & TASK_DEAD) && prev->pid)
 		on_blocking(ctx, prev, state, now);
 	if (next->pid)
 		on_back(next, now);

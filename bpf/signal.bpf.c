@@ -30,8 +30,8 @@ int BPF_PROG(signal__generate__tp_btf, int sig, struct kernel_siginfo *info, str
 	event = RECORD(signal, SIGNAL, bpf_ktime_get_boot_ns());
 	if (!event)
 		return 0;
-	event->head.task = sender;
-	event->target = target;
+	put_if(&event->head.task, &sender, !is_self(sender.pid));
+	put_if(&event->target, &target, !is_self(target.pid));
 	event->signal = sig;
 	event->name = sig;
 	/* What a code above zero means depends on the signal. */

@@ -30,9 +30,9 @@ static __always_inline int emit_syscall(__u64 ts, long nr, __s64 ret, __u64 late
 
 ON_SYS_EXIT(syscall__calls, TIMED, ALL_SYSCALLS)
 {
-	__u64 now, until = window_until;
+	__u64 now;
 
-	if (!window_from || (until && (!entered || entered > until)))
+	if (!window_from)
 		return 0;
 	/* The child's return from the call that made it: nobody called. */
 	if (!entered && !ret && (nr == NR_CLONE || nr == NR_CLONE3 || nr == NR_FORK || nr == NR_VFORK))
@@ -44,8 +44,6 @@ ON_SYS_EXIT(syscall__calls, TIMED, ALL_SYSCALLS)
 /* A call that doesn't return; from the dispatcher's beginning of calls. */
 static __noinline int syscall_never_returns(long nr)
 {
-	if (!window_from || window_until)
-		return 0;
 	return emit_syscall(bpf_ktime_get_boot_ns(), nr, SYSCALL_NOT_RETURNED, EBREC_NULL64);
 }
 
@@ -66,7 +64,7 @@ int syscall__unreturned__iter_end(struct bpf_iter__task *ctx)
 
 		slot = bpf_map_lookup_elem(&syscall_tid_slots, &tid);
 	}
-	if (!slot || !slot->entered || slot->entered > window_until || !(syscall_handlers_of(slot->nr) & syscall__calls__bit))
+	if (!slot || !in_window(slot->entered) || !(syscall_handlers_of(slot->nr) & syscall__calls__bit))
 		return 0;
 	put_task(&row.head.task, task);
 	if (!is_wanted(&row.head.task, task))
@@ -76,6 +74,6 @@ int syscall__unreturned__iter_end(struct bpf_iter__task *ctx)
 	row.head.cpu = task_cpu_of(task);
 	row.head.table = EBREC_SYSCALL;
 	put_syscall(&row, slot->nr, SYSCALL_NOT_RETURNED, EBREC_NULL64);
-	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+	put_row(ctx->meta, &row, sizeof(row));
 	return 0;
 }

@@ -102,9 +102,16 @@
 
 #define SYSCALLS_MAX 512 /* above the highest number of any 64-bit architecture */
 #define SYSCALL_TIMED 0x80000000
+/* Calls with higher numbers, which no kernel knows, that can be named. */
+#define BEYOND_MOST 16
 
 /* Knob: by number, the bits of the handlers that want a call, and SYSCALL_TIMED if one of them wants its beginning. */
 const volatile __u32 syscall_handlers[SYSCALLS_MAX] = {};
+
+/* Knob: the same for all numbers from SYSCALLS_MAX on; or only for those that are named, if any are. */
+const volatile __u32 syscall_handlers_beyond = 0;
+const volatile __u32 syscalls_beyond_named = 0;
+const volatile __u32 syscalls_beyond[BEYOND_MOST] = {};
 
 /* The call that a task is in, if it is one that is timed. */
 struct syscall_slot {
@@ -121,7 +128,8 @@ struct {
 	__type(value, struct syscall_slot);
 } syscall_slots SEC(".maps");
 
-/* Without: by tid. */
+/* Without: by tid; core__follow_end removes those of threads that are no more. Of more threads than there is room for, those whose
+ * call began first are forgotten: it then has no beginning, as one from before the window. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
@@ -129,12 +137,24 @@ struct {
 	__type(value, struct syscall_slot);
 } syscall_tid_slots SEC(".maps");
 
+/* Rare: a program that tries what its kernel may know. Negative numbers are no calls. */
+static __noinline __u32 handlers_beyond(long nr)
+{
+	if (nr < 0 || !syscalls_beyond_named)
+		return nr < 0 ? 0 : syscall_handlers_beyond;
+	for (__u32 i = 0; i < BEYOND_MOST; i++) {
+		if (i < syscalls_beyond_named && syscalls_beyond[i] == (__u32)nr)
+			return syscall_handlers_beyond;
+	}
+	return 0;
+}
+
 static __always_inline __u32 syscall_handlers_of(long nr)
 {
 	__u64 at = nr;
 
 	if (at >= SYSCALLS_MAX)
-		return 0;
+		return handlers_beyond(nr);
 	/* clang would leave out the mask, which it knows to be of no effect; the verifier of 5.10 doesn't. */
 	barrier_var(at);
 	at &= SYSCALLS_MAX - 1;
@@ -151,12 +171,15 @@ static __always_inline void syscall_enter(long nr)
 		if (slot) {
 			slot->nr = nr;
 			slot->entered = bpf_ktime_get_boot_ns();
+		} else if (window_from) {
+			count_drop(NO_TABLE, DROP_NO_STATE);
 		}
 		return;
 	}
 	tid = bpf_get_current_pid_tgid();
 	fresh = (struct syscall_slot){.entered = bpf_ktime_get_boot_ns(), .nr = nr};
-	bpf_map_update_elem(&syscall_tid_slots, &tid, &fresh, BPF_ANY);
+	if (bpf_map_update_elem(&syscall_tid_slots, &tid, &fresh, BPF_ANY) && window_from)
+		count_drop(NO_TABLE, DROP_NO_STATE);
 }
 
 /* When the call that ends now began; the slot is free afterwards. */

@@ -121,8 +121,16 @@ int BPF_PROG(tcp__state__tp_btf, struct sock *sk, int old_state, int new_state)
 	if (conn && conn->closed)
 		bpf_map_delete_elem(&conns, &key);
 	conn = get_conn(sk, EBREC_TCP_STATE);
-	if (!conn)
+	if (!conn) {
+		/* The rows that are missing besides that of the state. */
+		if (old_state == TCP_SYN_SENT && (new_state == TCP_ESTABLISHED || new_state == TCP_CLOSE))
+			count_full(EBREC_TCP_CONNECT);
+		if (new_state == TCP_CLOSE && old_state != TCP_LISTEN) {
+			count_full(EBREC_TCP_CLOSE);
+			count_full(EBREC_TCP_CONNECTION);
+		}
 		return 0;
+	}
 	if (new_state == TCP_SYN_SENT) {
 		/* connect() runs in the task that called it. */
 		own(conn);
@@ -392,12 +400,11 @@ int tcp__sockets__iter_start(struct bpf_iter__task_file *ctx)
 		struct ebrec_task owner;
 
 		put_task(&owner, task);
-		/* Of another cgroup; a task of a wanted one may have it open as well. */
-		if (filter_cgroup && !is_wanted(&owner, task))
+		/* Of one that isn't wanted; one that is may have it open as well. */
+		if (is_filtered() && !is_wanted(&owner, task))
 			return 0;
 		conn->owner = owner;
 	}
-	conn->in_snapshot = 1;
 	conn->listening = row.state == TCP_LISTEN;
 	conn->established = !conn->listening && row.state != TCP_SYN_SENT;
 	if (conn->direction == DIRECTION_UNKNOWN)
@@ -412,7 +419,7 @@ int tcp__sockets__iter_start(struct bpf_iter__task_file *ctx)
 	row.ends = conn->ends;
 	row.tx_bytes = acked_payload(sk, conn, row.state);
 	row.rx_bytes = received_payload(sk);
-	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+	conn->in_snapshot = !put_row(ctx->meta, &row, sizeof(row));
 	return 0;
 }
 
@@ -427,7 +434,7 @@ int tcp__open__iter_end__conns(struct bpf_iter__bpf_map_elem *ctx)
 		return 0;
 	if (!is_wanted_conn(conn))
 		return 0;
-	row.head.head.ts = bpf_ktime_get_boot_ns();
+	row.head.head.ts = window_end();
 	row.head.head.size = sizeof(row);
 	row.head.head.cpu = bpf_get_smp_processor_id();
 	row.head.head.table = EBREC_TCP_CONNECTION;
@@ -437,6 +444,6 @@ int tcp__open__iter_end__conns(struct bpf_iter__bpf_map_elem *ctx)
 	row.opened_ts = conn->opened_at;
 	row.closed_ts = EBREC_NULL64;
 	row.direction = conn->direction;
-	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
+	put_row(ctx->meta, &row, sizeof(row));
 	return 0;
 }

@@ -95,27 +95,25 @@ static __always_inline struct conn *get_conn(struct sock *sk, __u32 table)
 	count = bpf_map_lookup_elem(&conn_count, &zero);
 	if (!count)
 		return NULL;
-	*count += 1;
 	/* 12 bits are enough for the kernel's largest CPU number. */
-	fresh.id = *count << 12 | bpf_get_smp_processor_id();
+	fresh.id = next_number(count) << 12 | bpf_get_smp_processor_id();
 	fresh.opened_at = EBREC_NULL64;
 	put_unknown(&fresh.owner);
 	put_ends(&fresh.ends, sk);
 	bpf_map_update_elem(&conns, &key, &fresh, BPF_NOEXIST);
 	conn = bpf_map_lookup_elem(&conns, &key);
 	if (!conn)
-		count_drop(table, DROP_MAP_FULL);
+		count_full(table);
 	return conn;
 }
 
-/* Whether the filters let a connection through: it is its owner that counts. Without an owner yet, only if nothing is filtered. */
+/* Whether the filters let a connection through: it is its owner that counts, who was looked at when it became the owner, and may be
+ * gone by now. Without an owner yet, only if nothing is filtered. */
 static __always_inline bool is_wanted_conn(struct conn *conn)
 {
 	if (conn->owner.pid == EBREC_NULL32)
 		return !is_filtered();
-	if (filter_cgroup) /* The owner's cgroup was looked at when it became the owner. */
-		return conn->owner.pid != self_tgid || include_self;
-	return is_wanted(&conn->owner, NULL);
+	return !is_self(conn->owner.pid);
 }
 
 static __always_inline void own(struct conn *conn)
@@ -123,7 +121,7 @@ static __always_inline void own(struct conn *conn)
 	struct ebrec_task task;
 
 	put_current(&task);
-	if (filter_cgroup && !is_wanted(&task, (struct task_struct *)bpf_get_current_task()))
+	if (is_filtered() && !is_wanted(&task, (struct task_struct *)bpf_get_current_task()))
 		return;
 	conn->owner = task;
 }

@@ -1,7 +1,7 @@
 -- Summarize on-CPU time per task as a histogram
 --
 -- How long tasks ran on a CPU before they left it, or with -O, how long they were off the CPU before they came back. The idle task is not
--- counted. The live tool, unlike what it says, counts only times on the CPU that ended in preemption, and the idle task's: --preempted does that
+-- counted, nor what still ran at the end. The live tool, unlike what it says, counts only times on the CPU that ended in preemption, and the idle task's: --preempted does that
 -- too. It mixes up the idle tasks of the CPUs, so that the lengths of theirs differ.
 --
 -- group: scheduler
@@ -35,4 +35,4 @@ SELECT ts,
     CASE WHEN $offcpu THEN NULL ELSE prev_state END AS state,
     cpu
 FROM sched_switch
-WHERE CASE WHEN $offcpu THEN next_pid <> 0 WHEN $preempted THEN prev_state = 'R' ELSE prev_pid <> 0 END
+WHERE CASE WHEN $offcpu THEN next_pid <> 0 WHEN $preempted THEN prev_state = 'R' ELSE prev_pid <> 0 AND prev_state IS NOT NULL END

@@ -6,6 +6,7 @@
 --
 -- group: signal
 -- needs: signal
+-- needs: syscall if failed
 -- uses: syscall
 -- param: names flag -n --name : Names of signals instead of numbers.
 -- param: signals ints -s --signal : Only these signals, by number.

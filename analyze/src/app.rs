@@ -3,12 +3,16 @@
 use crate::cli::{self, Globals};
 use crate::compare;
 use crate::describe;
+use crate::ending;
 use crate::engine::Engine;
 use crate::engine::cgroup;
 use crate::engine::filter::Filter;
 use crate::error::{Error, Result};
+use crate::front;
+use crate::memory;
 use crate::notes::{self, Note};
-use crate::output::Settings;
+use crate::output::file::Inputs;
+use crate::output::{Settings, escape, say};
 use crate::query::{Queries, params};
 use crate::replay;
 use crate::run::{self, Outcome};
@@ -30,44 +34,63 @@ pub const NOTHING: u8 = 1;
 /// Something failed.
 pub const FAILED: u8 = 2;
 
+/// Stacks of the thread that plans and of those that compute, in bytes. Only what is used of them takes memory. A statement of
+/// [`MOST_OPERATORS`](crate::engine::MOST_OPERATORS) is a tree of that depth, which the planner and its destructors go down by recursion.
+pub const STACK: [usize; 2] = [2 << 30, 512 << 20];
+
 /// Runs the program. `args` begins with its name.
 pub fn main(args: Vec<OsString>) -> u8 {
     // The libraries that decode a capture may meet bytes that their authors thought impossible. That is an error like any other.
     std::panic::set_hook(Box::new(|panic| {
-        let mut stderr = std::io::stderr();
-        let _ = writeln!(stderr, "ebrec-analyze: internal error: {panic}");
-        let _ = writeln!(stderr, "ebrec-analyze: the capture is damaged, or this is a bug worth reporting; nothing was changed");
+        if ebrec_format::capture::is_guarded() {
+            return;
+        }
+        // The readers of Parquet panic at some bytes of a page that no writer writes. Where it happened tells it from a fault of ours.
+        let of_decoding = |place: &std::panic::Location<'_>| ["/parquet-", "/arrow-"].iter().any(|name| place.file().contains(name));
+        let what = if panic.location().is_some_and(of_decoding) { "a table can't be decoded" } else { "internal error" };
+        say(&format!("ebrec-analyze: {what}: {}", panic.to_string().replace("panicked at", "at")));
+        say("ebrec-analyze: the capture is damaged, or this is a bug worth reporting; nothing was changed");
     }));
-    std::panic::catch_unwind(|| run_to_code(args)).unwrap_or(FAILED)
+    // Without them the program still answers; it only ends less tidily.
+    let _ = memory::watch(FAILED);
+    let _ = ending::watch_signals();
+    let args = Arc::new(args);
+    // Where the address space is limited, a small stack has to do.
+    let started = STACK.into_iter().chain([64 << 20, 8 << 20]).find_map(|size| {
+        let args = args.clone();
+        std::thread::Builder::new().name("ebrec-main".to_owned()).stack_size(size).spawn(move || run_to_code(&args)).ok()
+    });
+    let code = match started {
+        Some(thread) => thread.join().unwrap_or(FAILED),
+        None => std::panic::catch_unwind(|| run_to_code(&args)).unwrap_or(FAILED),
+    };
+    ending::finish();
+    code
 }
 
-fn run_to_code(args: Vec<OsString>) -> u8 {
+fn run_to_code(args: &[OsString]) -> u8 {
     match try_main(args) {
         Ok(code) => code,
         Err(error) if error.is_broken_pipe() => OK,
         Err(error) => {
-            // Nobody can be told that stderr is closed.
-            let mut stderr = std::io::stderr();
-            let _ = writeln!(stderr, "ebrec-analyze: {error}");
-            if let Some(hint) = error.what_to_do() {
-                let _ = writeln!(stderr, "ebrec-analyze: {hint}");
-            }
+            error.say("ebrec-analyze: ");
             FAILED
         }
     }
 }
 
-fn try_main(args: Vec<OsString>) -> Result<u8> {
-    let queries = match cli::queries_directory(&args) {
+fn try_main(args: &[OsString]) -> Result<u8> {
+    let queries = match cli::queries_directory(args) {
         Some(directory) => Queries::with_directory(&directory)?,
         None => Queries::builtin()?,
     };
-    let matches = match cli::command(&queries).try_get_matches_from(args) {
+    let matches = match cli::command(&queries).try_get_matches_from(cli::captures_first(args, &queries)) {
         Ok(matches) => matches,
         Err(error) => {
             if error.use_stderr() {
                 let text = error.render().to_string();
-                let text = text.trim_start_matches("error: ");
+                let text = escape::lines(text.trim_start_matches("error: "));
+                // Nobody can be told that stderr is closed.
                 let _ = write!(std::io::stderr(), "ebrec-analyze: {text}");
                 return Ok(FAILED);
             }
@@ -75,7 +98,8 @@ fn try_main(args: Vec<OsString>) -> Result<u8> {
             return Ok(OK);
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().worker_threads(workers()).build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_time().worker_threads(workers()).thread_stack_size(STACK[1]).build()?;
     let code = runtime.block_on(dispatch(&queries, &matches));
     // A query that was given up may be at work for a while still; nobody waits for it.
     runtime.shutdown_background();
@@ -90,7 +114,10 @@ fn workers() -> usize {
 async fn dispatch(queries: &Queries, matches: &ArgMatches) -> Result<u8> {
     let (name, sub) = matches.subcommand().map_or((None, matches), |(name, sub)| (Some(name), sub));
     let globals = Globals::of(sub);
-    let settings = Settings { format: globals.format, file: globals.out.clone(), rows: globals.rows, quiet: globals.quiet };
+    memory::limit(globals.memory);
+    let paths: Vec<PathBuf> = matches.get_many::<PathBuf>("captures").unwrap_or_default().cloned().collect();
+    let settings = Settings::of(&globals, inputs(&paths, sub, &globals));
+    settings.check()?;
     if name == Some("reports") {
         run::batch(&describe::reports(queries)?, &settings)?;
         return Ok(OK);
@@ -101,10 +128,9 @@ async fn dispatch(queries: &Queries, matches: &ArgMatches) -> Result<u8> {
         }
         return match command {
             "compare" => compare::command::run(sub, &globals, &settings, queries).await,
-            _ => compare::command::run_baseline(sub, &globals, &settings, queries).await,
+            _ => compare::command::run_baseline(sub, &globals, queries).await,
         };
     }
-    let paths: Vec<PathBuf> = matches.get_many::<PathBuf>("captures").unwrap_or_default().cloned().collect();
     let engine = open(&paths, &globals, queries).await?;
     let (outcome, is_report) = match name {
         None => {
@@ -113,6 +139,10 @@ async fn dispatch(queries: &Queries, matches: &ArgMatches) -> Result<u8> {
         }
         Some("sql") => match statements(sub)? {
             Some(text) => (run::script(&engine, &text, &settings).await?, false),
+            None if settings.file.is_some() => {
+                return Err(Error::text("a shell shows its results, and writes none to a file")
+                    .hint("give the statement: sql \"SELECT …\" -o FILE"));
+            }
             None => {
                 shell::run(&engine, &settings).await?;
                 return Ok(OK);
@@ -135,9 +165,11 @@ async fn dispatch(queries: &Queries, matches: &ArgMatches) -> Result<u8> {
             let own_rows = query.params.iter().any(|param| param.name == "rows");
             let settings = Settings { rows: settings.rows.filter(|_| !own_rows), ..settings.clone() };
             if globals.show_sql {
+                let mut out = settings.open()?;
                 for one in engine.each() {
-                    writeln!(settings.open()?, "{};", one.portable(query, &values)?)?;
+                    writeln!(out, "{};", one.portable(query, &values)?)?;
                 }
+                out.finish()?;
                 return Ok(OK);
             }
             (run::report(&engine, query, &values, &settings).await?, true)
@@ -152,13 +184,23 @@ async fn dispatch(queries: &Queries, matches: &ArgMatches) -> Result<u8> {
     Ok(code)
 }
 
+/// What the command reads, if it writes a file: that must be another.
+fn inputs(captures: &[PathBuf], sub: &ArgMatches, globals: &Globals) -> Inputs {
+    if globals.out.is_none() {
+        return Inputs::default();
+    }
+    let statements = sub.try_get_one::<PathBuf>("file").ok().flatten();
+    let of_compare = compare::command::inputs(sub);
+    Inputs::of(captures.iter().chain(statements).chain(&of_compare).chain(&globals.queries).map(PathBuf::as_path))
+}
+
 /// Says the notes; with `--strict` missing records are an error.
 fn conclude(notes: &[Note], settings: &Settings, strict: bool) -> u8 {
     for note in notes {
         settings.note(&format!("note: {}", note.text));
     }
     if strict && notes.iter().any(|note| note.incomplete) {
-        let _ = writeln!(std::io::stderr(), "ebrec-analyze: records are missing that the answer needs, and --strict was given");
+        say("ebrec-analyze: records are missing that the answer needs, and --strict was given");
         return FAILED;
     }
     OK
@@ -202,19 +244,28 @@ pub async fn open(paths: &[PathBuf], globals: &Globals, queries: &Queries) -> Re
 
 /// A misspelled command looks like one more capture that doesn't exist.
 fn misspelled(error: Error, paths: &[PathBuf], queries: &Queries) -> Error {
-    let word = match paths {
-        [_, .., last] if !last.exists() => last.to_str().filter(|word| !word.contains(['.', '/', '\\'])),
-        _ => None,
-    };
-    let Some(word) = word else { return error };
-    let commands = ["sql", "tables", "describe", "reports", "replay", "compare", "baseline", "help"]
-        .into_iter()
-        .chain(queries.iter().map(|query| query.name));
+    let word = |path: &PathBuf| path.to_str().filter(|word| !word.contains(['.', '/', '\\']) && !path.exists()).map(str::to_owned);
+    // The first could be one of the front command's.
+    if let Some(word) = paths.first().and_then(word) {
+        let front = front::COMMANDS.iter().map(|(name, ..)| *name);
+        let error = Error::text(format!("there is no command {word}, and no capture of that name"));
+        return match closest(&word, front.chain(commands(queries))) {
+            Some(other) if front::COMMANDS.iter().any(|(name, ..)| *name == other) => error.hint(format!("did you mean ebrec {other}?")),
+            Some(other) => error.hint(format!("did you mean ebrec analyze FILE {other}?")),
+            None => error.hint("ebrec record makes a capture, ebrec analyze FILE answers questions about it; ebrec --help says more"),
+        };
+    }
+    let Some(word) = paths.last().and_then(word) else { return error };
     let error = Error::text(format!("there is no command {word}"));
-    match closest(word, commands) {
+    match closest(&word, commands(queries)) {
         Some(other) => error.hint(format!("did you mean {other}?")),
         None => error.hint("ebrec analyze help lists the commands"),
     }
+}
+
+fn commands(queries: &Queries) -> impl Iterator<Item = &str> {
+    let fixed = ["sql", "tables", "describe", "reports", "replay", "compare", "baseline", "help"];
+    fixed.into_iter().chain(queries.iter().map(|query| query.name))
 }
 
 /// The statements of `sql`: given, in a file, or on stdin; `None` if they shall be typed.

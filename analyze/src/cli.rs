@@ -9,7 +9,7 @@ use crate::triage;
 use crate::window::{Instant, size};
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "Examples:
   ebrec analyze incident.ebrec                              what is in it, what was lost, what stands out
@@ -124,15 +124,43 @@ fn globals() -> Vec<Arg> {
         option("output", "FORMAT", "How to write the result")
             .value_parser(clap::builder::EnumValueParser::<Format>::new())
             .default_value("table"),
-        option("out", "FILE", "Writes the result to a file").short('o').value_parser(value_parser!(PathBuf)),
+        option("out", "FILE", "Writes the result to a new file, which only you may read; - is stdout")
+            .short('o')
+            .value_parser(value_parser!(PathBuf)),
+        flag("force", "Replaces the file if it exists (never one that is read)"),
+        flag("spreadsheet", "With --output csv: marks text that a spreadsheet would take for a formula"),
         option("rows", "N", "The largest number of rows; 0 is all [default: 100 on a terminal, else all]")
             .value_parser(value_parser!(i64).range(0..)),
         flag("show-sql", "Prints a report's SQL instead, for other engines to run over the unzipped files"),
         flag("quiet", "Says nothing but results and errors"),
         flag("strict", "Fails (exit code 2) if records are missing that the answer needs"),
         option("queries", "DIR", "Adds the reports of a directory of .sql files").value_parser(value_parser!(PathBuf)),
-        option("memory", "SIZE", "Memory for queries before they spill to disk [default: 512M]").value_parser(size),
+        option("memory", "SIZE", "Memory for queries before they spill to disk; the program takes 512M more at most [default: 512M]")
+            .value_parser(size),
     ]
+}
+
+/// `REPORT FILE` as `FILE REPORT`, which is how the arguments are parsed: fingers know both.
+pub fn captures_first(args: &[OsString], queries: &Queries) -> Vec<OsString> {
+    let mut args = args.to_vec();
+    let name = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
+    let fixed = ["sql", "tables", "describe", "replay"];
+    if !fixed.contains(&name) && queries.get(name).is_none() || Path::new(name).exists() {
+        return args;
+    }
+    // What an option takes is no capture to read.
+    let takes_file = |arg: &OsString| ["-o", "--out", "-f", "--file", "--queries"].iter().any(|option| arg == option);
+    let is_capture = |arg: &OsString| {
+        let text = arg.to_string_lossy();
+        let text = text.trim_end_matches('/');
+        text.ends_with(".ebrec") || text.ends_with(".ebrec.partial")
+    };
+    let found = (2..args.len()).take_while(|&nth| args[nth] != "--").find(|&nth| is_capture(&args[nth]) && !takes_file(&args[nth - 1]));
+    if let Some(nth) = found {
+        let capture = args.remove(nth);
+        args.insert(1, capture);
+    }
+    args
 }
 
 /// The directory of `--queries`, which must be known before the commands are.
@@ -171,6 +199,12 @@ pub struct Globals {
     pub format: Format,
     /// `-o`.
     pub out: Option<PathBuf>,
+    /// `--force`.
+    pub force: bool,
+    /// `--spreadsheet`.
+    pub spreadsheet: bool,
+    /// `--queries`.
+    pub queries: Option<PathBuf>,
     /// `--rows`.
     pub rows: Option<usize>,
     /// `--quiet`.
@@ -195,6 +229,9 @@ impl Globals {
             comm: one(matches, "comm"),
             format: one(matches, "output").unwrap_or(Format::Table),
             out: one(matches, "out"),
+            force: one(matches, "force").unwrap_or(false),
+            spreadsheet: one(matches, "spreadsheet").unwrap_or(false),
+            queries: one(matches, "queries"),
             rows: one::<i64>(matches, "rows").and_then(|rows| usize::try_from(rows).ok()),
             quiet: one(matches, "quiet").unwrap_or(false),
             show_sql: one(matches, "show-sql").unwrap_or(false),

@@ -1,7 +1,6 @@
 //! The lists: tables, columns, reports.
 
 use crate::engine::Engine;
-use crate::engine::catalog::Reading;
 use crate::error::{Error, Result};
 use crate::notes;
 use crate::output::cells::Cells;
@@ -32,9 +31,8 @@ pub async fn rows(engine: &Engine, table: &str) -> Result<Option<i64>> {
     if !engine.tables().is_captured(table) {
         return Ok(None);
     }
-    engine.tables().begin(Reading::default());
-    let batches =
-        engine.query(&format!("SELECT count(*) AS n FROM \"{}\"", table.replace('"', "\"\"")), Vec::new()).await?.collect().await?;
+    let sql = format!("SELECT count(*) AS n FROM \"{}\"", table.replace('"', "\"\""));
+    let batches = engine.query(&sql, Vec::new()).await?.frame.collect().await?;
     let Some(first) = batches.first() else { return Ok(None) };
     Ok(Cells::new(first)?.int("n", 0))
 }

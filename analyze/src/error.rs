@@ -1,5 +1,7 @@
 //! What went wrong, said so that the user knows what to do.
 
+use crate::output::escape::terminal;
+use crate::output::say;
 use datafusion::error::DataFusionError;
 use ebrec_format::capture::OpenError;
 use std::fmt;
@@ -29,7 +31,7 @@ impl Error {
     /// Adds the line that says what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
-        self.hint = Some(hint.into());
+        self.hint = Some(terminal(&hint.into()));
         self
     }
 
@@ -53,11 +55,20 @@ impl Error {
     pub fn what_to_do(&self) -> Option<&str> {
         self.hint.as_deref()
     }
+
+    /// Says it on stderr, each line after `prefix`.
+    pub fn say(&self, prefix: &str) {
+        say(&format!("{prefix}{self}"));
+        if let Some(hint) = self.what_to_do() {
+            say(&format!("{prefix}{hint}"));
+        }
+    }
 }
 
+/// On one line, as a terminal may show it: a file name or a column name in it may hold anything.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
+        f.write_str(&terminal(&self.what))
     }
 }
 
@@ -106,17 +117,14 @@ impl From<DataFusionError> for Error {
             return ours;
         }
         let root = error.find_root();
+        // Some go on with a list of what else could have been meant.
         let message = root.strip_backtrace();
+        let message = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
         match root {
-            DataFusionError::NotImplemented(why) if why.contains("single SQL statement") => {
-                Error::new("SQL", "there is more than one statement").hint("give one; the command can be run several times")
-            }
             DataFusionError::SQL(parser, _) => {
                 let text = parser.to_string();
                 Error::new("SQL", text.trim_start_matches("sql parser error: ")).hint("ebrec-analyze FILE sql --help shows examples")
             }
-            DataFusionError::Plan(why) if why.contains("not supported: ") => Error::new("SQL", why.lines().next().unwrap_or_default())
-                .hint("a capture is read-only, and SQL can read nothing else: one SELECT, WITH, EXPLAIN or SHOW at a time"),
             DataFusionError::SchemaError(..) => Error::new("SQL", message.trim_start_matches("Schema error: "))
                 .hint("ebrec-analyze FILE describe TABLE lists a table's columns"),
             DataFusionError::Plan(_) => Error::new("SQL", message.trim_start_matches("Error during planning: ")),

@@ -10,14 +10,20 @@
 //! * [`compare`] tells whether captures are worse than others.
 //! * [`notes`] says what makes an answer incomplete.
 //! * [`output`] writes results: as the live tools print them, as tables, for programs.
+//! * [`memory`] is the limit of the whole program, [`ending`] what must be gone when it ends.
+
+#![warn(clippy::print_stdout, clippy::print_stderr, reason = "they panic when the reader is gone")]
 
 pub mod app;
 pub mod cli;
 pub mod compare;
 pub mod describe;
+pub mod ending;
 pub mod engine;
 pub mod errno;
 pub mod error;
+pub mod front;
+pub mod memory;
 pub mod notes;
 pub mod output;
 pub mod query;

@@ -35,7 +35,7 @@ pub async fn about(engine: &Engine, tables: &[String]) -> Result<Vec<Note>> {
 fn captures(engine: &Engine) -> Vec<Note> {
     let mut notes = Vec::new();
     for capture in engine.captures() {
-        let path = capture.path.display();
+        let path = escape(&capture.path.display().to_string());
         if capture.state == State::Partial || !capture.manifest.complete {
             let text = format!("{path}: the recording still runs or was killed; what it had sealed until then is here");
             notes.push(Note { text, incomplete: false });
@@ -70,10 +70,10 @@ fn hooks(engine: &Engine, tables: &[String]) -> Vec<Note> {
     notes
 }
 
-const LOSSES: &str = "SELECT table_name, reason, CAST(sum(lost) AS BIGINT) AS lost, min(ts) AS first, max(coalesce(end_ts, ts)) AS last
+const LOSSES: &str = "SELECT coalesce(table_name, '') AS table_name, reason, CAST(sum(lost) AS BIGINT) AS lost, min(ts) AS first, max(coalesce(end_ts, ts)) AS last
 FROM loss
 WHERE lost > 0 AND ($from IS NULL OR coalesce(end_ts, ts) >= $from) AND ($to IS NULL OR ts < $to)
-GROUP BY table_name, reason ORDER BY table_name, reason";
+GROUP BY coalesce(table_name, ''), reason ORDER BY table_name, reason";
 
 /// What was lost in the window: table, reason, how many, first and last instant (ns).
 pub async fn lost(engine: &Engine) -> Result<Vec<(String, String, i64, i64, i64)>> {
@@ -85,10 +85,11 @@ pub async fn lost(engine: &Engine) -> Result<Vec<(String, String, i64, i64, i64)
 }
 
 async fn lost_in(engine: &Engine) -> Result<Vec<(String, String, i64, i64, i64)>> {
-    engine.tables().begin(Reading { optional: &["loss"], ..Reading::default() });
+    let reading = Reading { optional: &["loss"], ..Reading::default() };
     let instant = |ns| ScalarValue::TimestampNanosecond(ns, Some(Arc::from("UTC")));
     let (from, to) = (engine.filter().from, engine.filter().to);
-    let frame = engine.query(LOSSES, vec![("from".to_owned(), instant(from)), ("to".to_owned(), instant(to))]).await?;
+    let window = vec![("from".to_owned(), instant(from)), ("to".to_owned(), instant(to))];
+    let frame = engine.read(LOSSES, reading, window).await?.frame;
     let mut lost = Vec::new();
     for batch in frame.collect().await? {
         let cells = Cells::new(&batch)?;
@@ -101,12 +102,14 @@ async fn lost_in(engine: &Engine) -> Result<Vec<(String, String, i64, i64, i64)>
 }
 
 async fn losses(engine: &Engine, tables: &[String]) -> Result<Vec<Note>> {
-    let lost = lost(engine).await?.into_iter().filter(|(table, ..)| tables.contains(table));
+    // What is of no table is of all.
+    let lost = lost(engine).await?.into_iter().filter(|(table, ..)| table.is_empty() || tables.contains(table));
     Ok(lost
         .map(|(table, reason, count, first, last)| {
             let remedy = if reason == "ring full" { "; record with a larger --memory or fewer --probes" } else { "" };
             let count = thousands(u64::try_from(count).unwrap_or_default());
             let (first, last) = (time_of_day(first), time_of_day(last));
+            let table = if table.is_empty() { "other" } else { &table };
             let text = format!("{count} {table} records were lost ({reason}) between {first} and {last}: counts are too low{remedy}");
             Note { text, incomplete: true }
         })

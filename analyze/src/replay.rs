@@ -4,11 +4,12 @@
 //! (execsnoop, opensnoop, …) is cut into frames by the instants of its rows, and a screen shows the latest rows up to then. On a terminal the
 //! frames follow the capture's clock, and keys pause, step and seek; elsewhere, and with `--noclear`, they are printed one below the other.
 
-use crate::engine::Engine;
+use crate::ending;
+use crate::engine::{Engine, Planned};
 use crate::error::{Error, Result};
 use crate::output::cells::Cells;
 use crate::output::report::Report;
-use crate::output::text::shorten;
+use crate::output::text::{shorten, width as text_width};
 use crate::output::{Destination, Settings};
 use crate::query::params::{self, Values};
 use crate::query::{Queries, Query};
@@ -28,6 +29,8 @@ const PAGE: usize = 10;
 /// More frames than this are refused: a window of a year by the second.
 const MOST_FRAMES: usize = 1 << 25;
 const KEYS: &str = "space pause, left/right step, PgUp/PgDn seek, Home/End, +/- speed, q quit";
+/// The same for a narrower line: the longest that fits is shown, because a key that nobody sees isn't there.
+const SHORT_KEYS: [&str; 3] = [KEYS, "space pause, ←/→ step, PgUp/PgDn seek, +/- speed, q quit", "space ←→ PgUp/Dn +/- q"];
 
 /// How fast a replay goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -114,6 +117,8 @@ struct Frame {
 struct Frames {
     name: &'static str,
     start: i64,
+    /// The end of the window.
+    end: i64,
     frames: Vec<Frame>,
     /// Whether a frame adds to those before.
     adds: bool,
@@ -142,8 +147,8 @@ pub async fn replay(engine: &Engine, queries: &Queries, matches: &ArgMatches, se
 /// Runs the report and cuts its rows into frames.
 async fn frames(engine: &Engine, query: &Query, values: &Values) -> Result<(Frames, Outcome)> {
     let prepared = query.prepare(values)?;
-    let batches = engine.report(query, values).await?.collect().await?;
-    let tables = engine.tables().touched();
+    let Planned { frame, tables } = engine.report(query, values).await?;
+    let batches = frame.collect().await?;
     let (start, end) = engine.window();
     let seconds = match values.get("interval") {
         Some(ScalarValue::Float64(Some(seconds))) => *seconds,
@@ -194,7 +199,7 @@ async fn frames(engine: &Engine, query: &Query, values: &Values) -> Result<(Fram
         drawn.flush()?;
         frames.push(Frame { at: start + ((nth + 1) as f64 * seconds * 1e9) as i64, text: text.take() });
     }
-    Ok((Frames { name: query.name, start, frames, adds }, Outcome::new(rows, tables)))
+    Ok((Frames { name: query.name, start, end, frames, adds }, Outcome::new(rows, tables)))
 }
 
 /// Prints the frames one below the other.
@@ -220,7 +225,7 @@ fn print(frames: &Frames, speed: Speed, settings: &Settings) -> Result<()> {
             out.flush()?;
         }
     }
-    Ok(out.flush()?)
+    out.finish()
 }
 
 /// The terminal while a replay is drawn on it; dropped, it is as before.
@@ -241,6 +246,8 @@ enum Next {
 
 impl<'a> Screen<'a> {
     fn new(frames: &'a Frames, speed: Speed) -> Result<Screen<'a>> {
+        // From here on, also if a signal ends the program.
+        ending::restore_terminal_with(Some(restore));
         terminal::enable_raw_mode()?;
         execute!(std::io::stdout(), EnterAlternateScreen, Hide)?;
         Ok(Screen { frames, speed, at: 0, paused: false })
@@ -319,15 +326,17 @@ impl<'a> Screen<'a> {
             write!(out, "{}\r\n", shorten(line, width))?;
         }
         queue!(out, Clear(ClearType::FromCursorDown), MoveTo(0, u16::try_from(height.saturating_sub(1)).unwrap_or(u16::MAX)))?;
-        write!(out, "{}", shorten(&self.status(), width.saturating_sub(1)))?;
+        let width = width.saturating_sub(1);
+        write!(out, "{}", shorten(&self.status(width), width))?;
         Ok(out.flush()?)
     }
 
-    fn status(&self) -> String {
+    fn status(&self, width: usize) -> String {
         let frames = &self.frames.frames;
         let now = frames.get(self.at).map_or(self.frames.start, |frame| frame.at);
         let last = frames.last().map_or(now, |frame| frame.at);
-        let elapsed = |at: i64| (at - self.frames.start) as f64 / 1e9;
+        // The last interval may reach beyond the window.
+        let elapsed = |at: i64| (at.min(self.frames.end) - self.frames.start) as f64 / 1e9;
         let state = if self.paused {
             "paused"
         } else if self.is_last() {
@@ -335,15 +344,18 @@ impl<'a> Screen<'a> {
         } else {
             ""
         };
-        format!(
-            "{} {} (+{:.1} of {:.1} s, {}) {state}{}{KEYS}",
+        let status = format!(
+            "{} {} (+{:.1} of {:.1} s, {}) {state}{}",
             self.frames.name,
             time_of_day(now),
             elapsed(now),
             elapsed(last),
             self.speed,
             if state.is_empty() { "" } else { "; " }
-        )
+        );
+        let fits = |keys: &&&str| text_width(&status) + text_width(keys) <= width;
+        let keys = SHORT_KEYS.iter().find(fits).unwrap_or(&SHORT_KEYS[SHORT_KEYS.len() - 1]);
+        status + keys
     }
 
     /// What fits into `height` lines.
@@ -373,10 +385,15 @@ impl<'a> Screen<'a> {
 
 impl Drop for Screen<'_> {
     fn drop(&mut self) {
-        // Nothing more can be done about a terminal that is gone.
-        let _ = execute!(std::io::stdout(), Show, LeaveAlternateScreen);
-        let _ = terminal::disable_raw_mode();
+        ending::restore_terminal_with(None);
+        restore();
     }
+}
+
+/// Gives the terminal back. Nothing more can be done about one that is gone.
+fn restore() {
+    let _ = execute!(std::io::stdout(), Show, LeaveAlternateScreen);
+    let _ = terminal::disable_raw_mode();
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! Runs a statement or a report and writes the result.
 
-use crate::engine::catalog::Reading;
 use crate::engine::table::PARTITION_COLUMNS;
-use crate::engine::{self, Engine};
+use crate::engine::{self, Engine, Planned};
 use crate::error::{Error, Result};
 use crate::output::cells::Cells;
 use crate::output::machine::Machine;
@@ -58,11 +57,12 @@ impl Sink<'_> {
         }
     }
 
-    fn finish(self) -> Result<()> {
+    /// Writes what is left, and gives the destination back.
+    fn finish(self) -> Result<Destination> {
         match self {
             Sink::Machine(machine) => machine.finish(),
             Sink::Table(table) => table.finish(),
-            Sink::Report(report) => report.finish().map(drop),
+            Sink::Report(report) => report.finish(),
             Sink::Stacks(stacks) => stacks.finish(),
         }
     }
@@ -72,7 +72,7 @@ impl Sink<'_> {
 fn general<'a>(settings: &Settings, schema: &SchemaRef, destination: Destination) -> Result<Sink<'a>> {
     Ok(match settings.format {
         Format::Table | Format::Markdown => Sink::Table(Table::new(settings, schema, destination)),
-        format => match Machine::new(format, schema, destination)? {
+        format => match Machine::new(settings, schema, destination)? {
             Some(machine) => Sink::Machine(machine),
             None if format == Format::Junit => {
                 return Err(Error::text("only a comparison can be written like this").hint("ebrec compare --help"));
@@ -91,36 +91,41 @@ pub async fn script(engine: &Engine, text: &str, settings: &Settings) -> Result<
         return Err(Error::text("several statements don't make one file of this format").hint("one statement, or --output csv or jsonl"));
     }
     let mut all = Outcome::default();
-    for (nth, statement) in statements.iter().enumerate() {
-        let outcome = sql_part(engine, statement.text, settings, nth).await?;
+    let mut destination = None;
+    // Without any, the engine says so.
+    let texts = statements.iter().map(|statement| statement.text).chain(statements.is_empty().then_some(text));
+    for text in texts {
+        let (outcome, written) = part(engine, text, settings, destination.take()).await?;
+        destination = Some(written);
         all.rows += outcome.rows;
         all.tables.extend(outcome.tables);
     }
-    if statements.is_empty() {
-        // As the engine says it.
-        return sql(engine, text, settings).await;
+    if let Some(destination) = destination {
+        destination.finish()?;
     }
     Ok(all)
 }
 
 /// Runs `statement`.
 pub async fn sql(engine: &Engine, statement: &str, settings: &Settings) -> Result<Outcome> {
-    sql_part(engine, statement, settings, 0).await
+    let (outcome, destination) = part(engine, statement, settings, None).await?;
+    destination.finish()?;
+    Ok(outcome)
 }
 
-/// Runs a statement whose output comes after that of `before` others.
-async fn sql_part(engine: &Engine, statement: &str, settings: &Settings, before: usize) -> Result<Outcome> {
-    engine.tables().begin(Reading::default());
-    let frame = engine.query(statement, Vec::new()).await?;
-    let tables = engine.tables().touched();
-    let mut destination = settings.open_again(before)?;
-    if before > 0 {
-        writeln!(destination)?;
-    }
+/// Runs a statement whose output comes after what `before` has, if there is something before.
+async fn part(engine: &Engine, statement: &str, settings: &Settings, before: Option<Destination>) -> Result<(Outcome, Destination)> {
+    let Planned { frame, tables } = engine.query(statement, Vec::new()).await?;
+    let destination = match before {
+        Some(mut destination) => {
+            writeln!(destination)?;
+            destination
+        }
+        None => settings.open()?,
+    };
     let mut sink = general(settings, &Arc::new(frame.schema().as_arrow().clone()), destination)?;
     let rows = copy(frame, &mut sink, settings, limit(settings)).await?;
-    sink.finish()?;
-    Ok(Outcome::new(rows, tables))
+    Ok((Outcome::new(rows, tables), sink.finish()?))
 }
 
 /// Runs a report over each of the captures.
@@ -132,19 +137,23 @@ pub async fn report(engine: &Engine, query: &Query, values: &Values, settings: &
     let limit = limit(settings).filter(|_| !people || prepared.render == Render::Rows);
     let mut outcome = Outcome::default();
     let mut sink = None;
+    let mut written = None;
     for one in engine.each() {
-        let frame = one.report(query, values).await?;
-        outcome.tables.extend(one.tables().touched());
+        let Planned { frame, tables } = one.report(query, values).await?;
+        outcome.tables.extend(tables);
         let partition = one.partition();
         if people {
-            let mut destination = settings.open_again(outcome.captures)?;
+            let mut destination = match written.take() {
+                Some(destination) => destination,
+                None => settings.open()?,
+            };
             if many {
                 let gap = if outcome.captures > 0 { "\n" } else { "" };
                 writeln!(destination, "{gap}==> {} ({}) <==", escape(&partition[1]), escape(&partition[0]))?;
             }
             let mut report = Sink::Report(Box::new(Report::new(&prepared, values, one.window().0, settings.width(), destination)));
             outcome.rows += copy(frame, &mut report, settings, limit).await?;
-            report.finish()?;
+            written = Some(report.finish()?);
         } else {
             // The columns that tell captures apart come first.
             let frame = if many { with_partition(frame, partition)? } else { frame };
@@ -161,7 +170,11 @@ pub async fn report(engine: &Engine, query: &Query, values: &Values, settings: &
         outcome.captures += 1;
     }
     if let Some(sink) = sink {
-        sink.finish()?;
+        written = Some(sink.finish()?);
+    }
+    // A picture of nothing is no file.
+    if let Some(destination) = written.filter(|_| settings.format != Format::Flamegraph || outcome.rows > 0) {
+        destination.finish()?;
     }
     outcome.tables.sort();
     outcome.tables.dedup();
@@ -183,7 +196,7 @@ fn limit(settings: &Settings) -> Option<usize> {
 pub fn batch(batch: &RecordBatch, settings: &Settings) -> Result<()> {
     let mut sink = general(settings, &batch.schema(), settings.open()?)?;
     sink.write(batch)?;
-    sink.finish()
+    sink.finish()?.finish()
 }
 
 async fn copy(frame: DataFrame, sink: &mut Sink<'_>, settings: &Settings, limit: Option<usize>) -> Result<usize> {

@@ -4,9 +4,12 @@
 //! with the line. Ctrl-C forgets the line, or ends the query that runs; Ctrl-D leaves.
 
 use crate::describe;
+use crate::ending;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::notes;
+use crate::output::text::escape;
 use crate::output::{Format, Settings};
 use crate::query::params;
 use crate::run::{self, Outcome};
@@ -19,7 +22,7 @@ use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{CompletionType, Config, Context, Editor, Helper, Highlighter, Hinter};
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -57,6 +60,11 @@ fn is_complete(line: &str) -> bool {
     line.is_empty() || line.starts_with('\\') || is_word(line).is_some() || last.is_none_or(|statement| statement.ended)
 }
 
+/// Whether a name can be completed: a capture may hold tables and columns of any name, which the line editor would send to the terminal.
+fn is_plain(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
 /// A command that needs no backslash.
 fn is_word(line: &str) -> Option<&'static str> {
     let line = line.trim().trim_end_matches(';');
@@ -74,8 +82,10 @@ impl Names {
         let mut tables = BTreeMap::new();
         for name in engine.tables().names().into_iter().filter(|name| engine.tables().is_captured(name)) {
             let schema = engine.tables().schema(name).await?;
-            tables.insert(name.to_owned(), schema.fields().iter().map(|field| field.name().clone()).collect());
+            let columns = schema.fields().iter().map(|field| field.name().clone()).filter(|name| is_plain(name));
+            tables.insert(name.to_owned(), columns.collect());
         }
+        tables.retain(|name, _| is_plain(name));
         let mut reports = Vec::new();
         for query in engine.reports().iter().filter(|query| query.needs.iter().all(|table| engine.tables().is_captured(table))) {
             reports.push(query.name.to_owned());
@@ -156,10 +166,11 @@ pub async fn run(engine: &Engine, settings: &Settings) -> Result<()> {
     }
     let mut session = Session { engine, settings: settings.clone(), timing: false };
     let tables = engine.tables().names().len();
-    println!(
-        "{} with {tables} tables. Statements end with ; and \\? is help.",
-        engine.captures().iter().map(|c| c.path.display().to_string()).collect::<Vec<_>>().join(", ")
-    );
+    let names: Vec<String> = engine.captures().iter().map(|capture| escape(&capture.path.display().to_string())).collect();
+    show(&format!("{} with {tables} tables. Statements end with ; and \\? is help.", names.join(", ")))?;
+    // Ctrl-C ends a statement, and too much memory this session: the next begins with the next prompt.
+    ending::interrupt_is_handled(true);
+    memory::restart_instead(std::io::stdin().is_terminal());
     loop {
         match editor.readline("ebrec> ") {
             Ok(line) => {
@@ -202,11 +213,7 @@ impl Session<'_> {
             // The terminal is gone.
             Err(error) if error.is_broken_pipe() => Err(error),
             Err(error) => {
-                let mut stderr = std::io::stderr();
-                let _ = writeln!(stderr, "{error}");
-                if let Some(hint) = error.what_to_do() {
-                    let _ = writeln!(stderr, "{hint}");
-                }
+                error.say("");
                 Ok(false)
             }
         }
@@ -223,9 +230,9 @@ impl Session<'_> {
 
     async fn conclude(&self, outcome: &Outcome, began: Instant) -> Result<()> {
         let took = began.elapsed();
-        println!("({} row{})", outcome.rows, if outcome.rows == 1 { "" } else { "s" });
+        show(&format!("({} row{})", outcome.rows, if outcome.rows == 1 { "" } else { "s" }))?;
         if self.timing {
-            println!("Time: {:.3} s", took.as_secs_f64());
+            show(&format!("Time: {:.3} s", took.as_secs_f64()))?;
         }
         for note in notes::about(self.engine, &outcome.tables).await?.into_iter().filter(|note| note.incomplete) {
             self.settings.note(&format!("note: {}", note.text));
@@ -238,7 +245,7 @@ impl Session<'_> {
         let name = words.next().unwrap_or("?");
         let argument = words.next();
         match name {
-            "?" | "help" => help(),
+            "?" | "help" => help()?,
             "d" => match argument {
                 Some(table) => run::batch(&describe::columns(self.engine, table.trim_end_matches(';')).await?, &self.settings)?,
                 None => run::batch(&describe::tables(self.engine).await?, &self.settings)?,
@@ -246,7 +253,7 @@ impl Session<'_> {
             "reports" => run::batch(&describe::reports(self.engine.reports())?, &self.settings)?,
             "timing" => {
                 self.timing = !self.timing;
-                println!("timing is {}", if self.timing { "on" } else { "off" });
+                show(if self.timing { "timing is on" } else { "timing is off" })?;
             }
             "output" => {
                 let format = argument.and_then(|word| Format::from_str(word, true).ok()).filter(|format| *format != Format::Parquet);
@@ -284,12 +291,18 @@ impl Session<'_> {
     }
 }
 
-fn help() {
-    println!("SELECT …;             runs a statement, which may take several lines");
-    println!("\\REPORT [OPTIONS]     runs a report: \\tcptop 5; \\REPORT --help describes it");
+/// Shows a line.
+fn show(text: &str) -> Result<()> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+fn help() -> Result<()> {
+    show("SELECT …;             runs a statement, which may take several lines")?;
+    show("\\REPORT [OPTIONS]     runs a report: \\tcptop 5; \\REPORT --help describes it")?;
     for (name, arguments, doc) in COMMANDS {
-        println!("{:21} {doc}", format!("\\{name} {arguments}").trim_end());
+        show(&format!("{:21} {doc}", format!("\\{name} {arguments}").trim_end()))?;
     }
+    Ok(())
 }
 
 /// What `work` gives, unless Ctrl-C comes first.
@@ -307,10 +320,7 @@ async fn until_interrupt<T>(work: impl Future<Output = Result<T>>) -> Result<Opt
         };
         let result = tokio::select! {
             result = work => result.map(Some),
-            () = wait => {
-                println!("cancelled");
-                Ok(None)
-            }
+            () = wait => show("cancelled").map(|()| None),
         };
         signal_hook::low_level::unregister(id);
         result

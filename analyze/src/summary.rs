@@ -6,6 +6,7 @@ use crate::describe;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::output::cells::Cells;
+use crate::output::escape::{code, fenced};
 use crate::output::machine::Machine;
 use crate::output::report::Report;
 use crate::output::text::{escape, pad, thousands};
@@ -42,9 +43,9 @@ pub async fn write(engine: &Engine, thresholds: &[Threshold], settings: &Setting
     let tables = describe::tables(engine).await?;
     let destination = settings.open()?;
     match settings.format {
-        Format::Table => text(settings, &tables, all, destination)?,
-        Format::Json => as_json(&tables, &all, destination)?,
-        Format::Markdown => markdown(&tables, &all, destination)?,
+        Format::Table => text(settings, &tables, all, destination)?.finish()?,
+        Format::Json => as_json(&tables, &all, destination)?.finish()?,
+        Format::Markdown => markdown(&tables, &all, destination)?.finish()?,
         _ => {
             return Err(
                 Error::text("the summary is not one table").hint("--output table, json or markdown; for one table: tables, or a report")
@@ -59,12 +60,12 @@ async fn part(engine: &Engine, query: &Query) -> Result<Result<Vec<RecordBatch>>
     if let Some(table) = query.needs.iter().find(|table| !engine.tables().is_captured(table)) {
         return Ok(Err(engine.tables().missing(table)));
     }
-    Ok(Ok(engine.report(query, &params::defaults(query)?).await?.collect().await?))
+    Ok(Ok(engine.report(query, &params::defaults(query)?).await?.frame.collect().await?))
 }
 
 type Parts<'a> = Vec<(&'a Query, Result<Vec<RecordBatch>>)>;
 
-fn text(settings: &Settings, tables: &RecordBatch, all: Vec<Told<'_>>, mut out: Destination) -> Result<()> {
+fn text(settings: &Settings, tables: &RecordBatch, all: Vec<Told<'_>>, mut out: Destination) -> Result<Destination> {
     let values = params::Values::new();
     let alone = all.len() == 1;
     let mut missing: Vec<Error> = Vec::new();
@@ -109,7 +110,7 @@ fn text(settings: &Settings, tables: &RecordBatch, all: Vec<Told<'_>>, mut out: 
     for why in missing {
         writeln!(out, "{why}; {}", why.what_to_do().unwrap_or_default())?;
     }
-    Ok(out.flush()?)
+    Ok(out)
 }
 
 /// `ebrec analyze FILE` for a shell: the file's name may hold anything.
@@ -166,36 +167,36 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// The same for a ticket.
-fn markdown(tables: &RecordBatch, all: &[Told<'_>], mut out: Destination) -> Result<()> {
+fn markdown(tables: &RecordBatch, all: &[Told<'_>], mut out: Destination) -> Result<Destination> {
     for told in all {
         let capture = &told.engine.captures()[0];
-        writeln!(out, "## {}\n\n```", escape(&capture.path.display().to_string()))?;
-        facts(capture, &mut out)?;
-        writeln!(out, "```\n\n### Findings\n")?;
+        let mut told_of_itself = Vec::new();
+        facts(capture, &mut told_of_itself)?;
+        writeln!(out, "## {}\n", code(&capture.path.display().to_string()))?;
+        writeln!(out, "{}\n### Findings\n", fenced(&String::from_utf8_lossy(&told_of_itself)))?;
         if told.triage.findings.is_empty() {
             writeln!(out, "Nothing stands out in {} checks.", told.triage.checks)?;
         }
         let command = command_of(capture);
         for finding in &told.triage.findings {
             let since = finding.since.map_or_else(String::new, |ns| format!(" (since {} UTC)", time_of_day(ns)));
-            // What is between backticks means nothing to Markdown.
-            writeln!(out, "* **{}** `{}`{since}", finding.severity(), finding.text.replace('`', "'"))?;
+            writeln!(out, "* **{}** {}{since}", finding.severity(), code(&finding.text))?;
             for evidence in &finding.evidence {
-                writeln!(out, "  * `{} {}`", command.replace('`', "'"), evidence)?;
+                writeln!(out, "  * {}", code(&format!("{command} {evidence}")))?;
             }
             for why in &finding.incomplete {
-                writeln!(out, "  * incomplete: `{}`", escape(why).replace('`', "'"))?;
+                writeln!(out, "  * incomplete: {}", code(why))?;
             }
         }
         for (titles, why) in told.triage.not_checked() {
-            writeln!(out, "* not checked: {titles}: `{}`", escape(&why).replace('`', "'"))?;
+            writeln!(out, "* not checked: {titles}: {}", code(&why))?;
         }
         writeln!(out)?;
     }
-    writeln!(out, "### Tables\n\n```")?;
-    recorded(&Cells::new(tables)?, &mut out)?;
-    writeln!(out, "```")?;
-    Ok(out.flush()?)
+    let mut list = Vec::new();
+    recorded(&Cells::new(tables)?, &mut list)?;
+    write!(out, "### Tables\n\n{}", fenced(&String::from_utf8_lossy(&list)))?;
+    Ok(out)
 }
 
 /// What `--from`, `--to`, `-p` and `--comm` leave.
@@ -231,8 +232,9 @@ fn facts(capture: &Capture, out: &mut impl Write) -> Result<()> {
     let share = cost.cpu_ns as f64 / 1e7 / length.max(1e-9);
     let mib = cost.max_rss_bytes as f64 / f64::from(1 << 20);
     line("recorder", format!("{}, {share:.1} % of a CPU, {mib:.0} MiB; {}", manifest.recorder_version, manifest.command.join(" ")))?;
+    // Marked as what they are: a note named Findings is none.
     for (key, value) in &manifest.notes {
-        line(key, value.clone())?;
+        line("note", format!("{key} = {value}"))?;
     }
     Ok(())
 }
@@ -265,7 +267,7 @@ fn recorded(tables: &Cells, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-fn as_json(tables: &RecordBatch, all: &[Told<'_>], mut out: Destination) -> Result<()> {
+fn as_json(tables: &RecordBatch, all: &[Told<'_>], mut out: Destination) -> Result<Destination> {
     let mut captures = Vec::new();
     for Told { engine, triage, parts } in all {
         let capture = &engine.captures()[0];
@@ -290,7 +292,7 @@ fn as_json(tables: &RecordBatch, all: &[Told<'_>], mut out: Destination) -> Resu
     let whole = json!({ "captures": captures, "tables": values(std::slice::from_ref(tables))? });
     serde_json::to_writer_pretty(&mut out, &whole).map_err(std::io::Error::from)?;
     writeln!(out)?;
-    Ok(out.flush()?)
+    Ok(out)
 }
 
 /// Rows as JSON values.

@@ -3,7 +3,7 @@
 //! A check is a query whose rows are findings. Its parameters are thresholds, which `--threshold CHECK.NAME=VALUE` overrides. A row's `score` says
 //! how many times the threshold was reached; no row, no finding.
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Planned};
 use crate::error::{Error, Result};
 use crate::notes;
 use crate::output::cells::{Cells, Origins, fill, show};
@@ -121,8 +121,8 @@ pub async fn run(engine: &Engine, thresholds: &[Threshold]) -> Result<Triage> {
             triage.unknown.push(Unknown { check: check_name(query), title: query.help, why });
             continue;
         }
-        let batches = engine.report(query, &values).await?.collect().await?;
-        let tables = engine.tables().touched();
+        let Planned { frame, tables } = engine.report(query, &values).await?;
+        let batches = frame.collect().await?;
         let mut found = Vec::new();
         for batch in &batches {
             let rows: Vec<Value> =

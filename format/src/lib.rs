@@ -12,7 +12,8 @@
 //! * [`table`] is the machinery: the `events!` and `rows!` macros and what they expand to.
 //! * [`header`] prints `bpf/events.h`, [`reference`](mod@reference) prints `format/TABLES.md`; both are committed, and a test
 //!   fails when they are stale (`EBREC_BLESS=1 cargo test -p ebrec-format` refreshes them).
-//! * [`segment`] turns rows into Parquet, [`pack`] and [`capture`] are the file around it, [`manifest`] its first page.
+//! * [`segment`] turns rows into Parquet, [`pack`] and [`capture`] are the file around it, [`manifest`] its first page. [`footer`] checks
+//!   what a stranger's Parquet says about itself.
 //!
 //! # What a change costs
 //!
@@ -29,6 +30,7 @@ pub mod capture;
 mod coded;
 pub mod dns;
 pub mod events;
+pub mod footer;
 pub mod header;
 pub mod kind;
 pub mod manifest;

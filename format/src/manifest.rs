@@ -128,6 +128,11 @@ pub struct Cost {
     pub max_rss_bytes: u64,
     /// Ring buffers, all together, bytes.
     pub ring_bytes: u64,
+    /// In which scheduling classes its threads ran.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub scheduling: String,
+    /// Whether its memory was locked, so that it can't be paged out.
+    pub memory_locked: bool,
     /// The largest of the same without the rings: what the recorder allocated, and what it had mapped of files. 0: not told.
     pub heap_bytes: u64,
     /// The kernel's maps beside the rings, bytes. 0: not told.
@@ -135,11 +140,6 @@ pub struct Cost {
     /// What of others could not be read, and why, with how often: what depends on it is null.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub unread: BTreeMap<String, u64>,
-    /// In which scheduling classes its threads ran.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub scheduling: String,
-    /// Whether its memory was locked, so that it can't be paged out.
-    pub memory_locked: bool,
     /// From start to all hooks attached, ns.
     pub start_ns: u64,
     /// From the end of the window until no program is attached any more, ns.

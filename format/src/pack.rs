@@ -16,6 +16,12 @@ const END_64_LOCATOR: u32 = 0x0706_4b50;
 const DOS_DATE: u16 = 0x0021;
 /// Version 4.5 of the format, the first with 64-bit offsets.
 const VERSION: u16 = 45;
+/// Made on Unix: the upper half of the external attributes is a file's mode there.
+const MADE_BY: u16 = 3 << 8 | VERSION;
+/// A pack with more entries than this is none of ours: each table has some for every minute.
+pub const MAX_ENTRIES: usize = 1 << 18;
+/// Nor is one with a name of so many bytes.
+pub const MAX_NAME: usize = 512;
 /// The name is UTF-8.
 const FLAGS: u16 = 1 << 11;
 /// Regular file, mode 0600, in the upper half of the external attributes.
@@ -38,12 +44,14 @@ pub struct PackWriter {
     file: File,
     position: u64,
     entries: Vec<(Entry, u32, u64)>,
+    /// Whether something is at the end that could not be cut off: what followed it would never be found.
+    torn: bool,
 }
 
 impl PackWriter {
     /// Begins a pack in an empty file.
     pub fn new(file: File) -> PackWriter {
-        PackWriter { file, position: 0, entries: Vec::new() }
+        PackWriter { file, position: 0, entries: Vec::new(), torn: false }
     }
 
     /// Bytes written so far.
@@ -58,6 +66,9 @@ impl PackWriter {
 
     /// Adds an entry. If this fails (disk full), the file is cut back to what it was.
     pub fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        if self.torn {
+            return Err(io::Error::other("the pack's end is torn"));
+        }
         let too_large = |_| io::Error::other(format!("{name} is too large for an entry"));
         let len: u32 = u32::try_from(bytes.len()).map_err(too_large)?;
         let name_len = u16::try_from(name.len()).map_err(too_large)?;
@@ -75,8 +86,8 @@ impl PackWriter {
         header.extend_from_slice(name.as_bytes());
         let written = self.file.write_all(&header).and_then(|()| self.file.write_all(bytes));
         if let Err(error) = written {
-            self.file.set_len(self.position)?;
-            self.file.seek(SeekFrom::Start(self.position))?;
+            let cut = self.file.set_len(self.position).and_then(|()| self.file.seek(SeekFrom::Start(self.position)));
+            self.torn = cut.is_err();
             return Err(error);
         }
         let offset = self.position + header.len() as u64;
@@ -85,9 +96,9 @@ impl PackWriter {
         Ok(())
     }
 
-    /// A second handle of the file, for syncing it from another thread.
-    pub fn handle(&self) -> io::Result<File> {
-        self.file.try_clone()
+    /// Makes what was appended so far durable.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
     }
 
     /// Writes the directory and syncs: from here on any unzip reads it.
@@ -98,8 +109,8 @@ impl PackWriter {
             // The offset always goes into the 64-bit field: one form, whatever the size of the file.
             for field in [
                 CENTRAL_HEADER.to_le_bytes().as_slice(),
+                &MADE_BY.to_le_bytes(),
                 &VERSION.to_le_bytes(),
-                &[VERSION as u8, 3],
                 &FLAGS.to_le_bytes(),
                 &[0; 4],
                 &DOS_DATE.to_le_bytes(),
@@ -122,7 +133,7 @@ impl PackWriter {
         let (count, size, at) = (self.entries.len() as u64, central.len() as u64, self.position);
         central.extend_from_slice(&END_64.to_le_bytes());
         central.extend_from_slice(&44u64.to_le_bytes());
-        central.extend_from_slice(&VERSION.to_le_bytes());
+        central.extend_from_slice(&MADE_BY.to_le_bytes());
         central.extend_from_slice(&VERSION.to_le_bytes());
         central.extend_from_slice(&[0; 8]);
         for field in [count, count, size, at] {
@@ -142,25 +153,37 @@ impl PackWriter {
     }
 }
 
-/// The complete entries of a pack whose end is missing: reads header after header until one is torn.
-pub fn scan(file: &mut File) -> io::Result<Vec<Entry>> {
+/// What [`scan`] found.
+#[derive(Debug)]
+pub struct Scanned {
+    /// The complete entries.
+    pub entries: Vec<Entry>,
+    /// Bytes after them that are no entry: one that was not finished.
+    pub torn: u64,
+}
+
+/// The complete entries of a pack whose end may be missing: reads header after header until one is torn.
+pub fn scan(file: &mut File) -> io::Result<Scanned> {
     let end = file.metadata()?.len();
     let mut entries = Vec::new();
     let mut at = 0;
-    loop {
+    let mut torn = true;
+    while entries.len() < MAX_ENTRIES {
         file.seek(SeekFrom::Start(at))?;
         let mut header = [0; 30];
-        if file.read_exact(&mut header).is_err() {
-            break;
-        }
+        let read = read_up_to(file, &mut header)?;
         let u32_at = |i: usize| u32::from_le_bytes([header[i], header[i + 1], header[i + 2], header[i + 3]]);
         let u16_at = |i: usize| u16::from_le_bytes([header[i], header[i + 1]]);
+        if read >= 4 && u32_at(0) == CENTRAL_HEADER {
+            // It was finished: this is the directory.
+            torn = false;
+        }
         // Anything that PackWriter doesn't write ends the scan: another method, a size that isn't there.
-        if u32_at(0) != LOCAL_HEADER || u16_at(8) != 0 || u32_at(18) != u32_at(22) {
+        if read < header.len() || u32_at(0) != LOCAL_HEADER || u16_at(8) != 0 || u32_at(18) != u32_at(22) {
             break;
         }
         let mut name = vec![0; usize::from(u16_at(26))];
-        if file.read_exact(&mut name).is_err() {
+        if name.len() > MAX_NAME || read_up_to(file, &mut name)? < name.len() {
             break;
         }
         let offset = at + 30 + name.len() as u64 + u64::from(u16_at(28));
@@ -173,7 +196,21 @@ pub fn scan(file: &mut File) -> io::Result<Vec<Entry>> {
         entries.push(Entry { name, offset, len });
         at = offset + len;
     }
-    Ok(entries)
+    Ok(Scanned { entries, torn: if torn { end.saturating_sub(at) } else { 0 } })
+}
+
+/// Fills the buffer, or less at the end of the file. A disk's error is one, not an end.
+fn read_up_to(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut at = 0;
+    while at < buffer.len() {
+        match file.read(&mut buffer[at..]) {
+            Ok(0) => break,
+            Ok(n) => at += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(at)
 }
 
 fn crc_matches(file: &mut File, offset: u64, len: u64, crc: u32) -> io::Result<bool> {
@@ -187,5 +224,151 @@ fn crc_matches(file: &mut File, offset: u64, len: u64, crc: u32) -> io::Result<b
             return Ok(hasher.finalize() == crc);
         }
         hasher.update(&buffer[..n]);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use std::fs::OpenOptions;
+    use std::path::PathBuf;
+    use std::process::Command;
+
+    fn place(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("ebrec-pack-{name}-{}.zip", std::process::id()))
+    }
+
+    fn open(path: &PathBuf) -> File {
+        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path).unwrap()
+    }
+
+    fn entries() -> Vec<(String, Vec<u8>)> {
+        (0..5_u8).map(|i| (format!("table/{i:06}-{i:06}.parquet"), vec![i; 100 * usize::from(i)])).collect()
+    }
+
+    fn written(path: &PathBuf) -> PackWriter {
+        let mut pack = PackWriter::new(open(path));
+        assert!(pack.is_empty());
+        for (name, bytes) in entries() {
+            pack.append(&name, &bytes).unwrap();
+        }
+        pack
+    }
+
+    fn read(file: &mut File, entry: &Entry) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(entry.len).unwrap()];
+        file.seek(SeekFrom::Start(entry.offset)).unwrap();
+        file.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_pack_that_is_cut_anywhere_has_its_whole_entries() {
+        let path = place("cut");
+        let pack = written(&path);
+        let whole = std::fs::read(&path).unwrap();
+        assert_eq!(pack.len(), whole.len() as u64);
+        let ends: Vec<usize> = pack.entries.iter().map(|(entry, ..)| usize::try_from(entry.offset + entry.len).unwrap()).collect();
+        for len in 0..=whole.len() {
+            std::fs::write(&path, &whole[..len]).unwrap();
+            let mut file = File::open(&path).unwrap();
+            let found = scan(&mut file).unwrap();
+            let whole_ones = ends.iter().filter(|end| **end <= len).count();
+            assert_eq!(found.entries.len(), whole_ones, "cut to {len}");
+            assert_eq!(found.torn, (len - ends[..whole_ones].last().unwrap_or(&0)) as u64, "cut to {len}");
+            for (entry, (name, bytes)) in found.entries.iter().zip(entries()) {
+                assert_eq!((entry.name.as_str(), read(&mut file, entry)), (name.as_str(), bytes));
+            }
+        }
+        // After a power loss the length may be there and the bytes not.
+        let mut zeroed = whole.clone();
+        zeroed[ends[2] + 40..].fill(0);
+        std::fs::write(&path, &zeroed).unwrap();
+        assert_eq!(scan(&mut File::open(&path).unwrap()).unwrap().entries.len(), 3);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_finished_pack_is_scanned_as_whole() {
+        let path = place("finished");
+        let mut file = written(&path).finish().unwrap();
+        let found = scan(&mut file).unwrap();
+        assert_eq!((found.entries.len(), found.torn), (5, 0));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    /// The fields of a finished pack, by the names that APPNOTE.TXT gives them.
+    #[test]
+    fn the_directory_says_unix_and_four_point_five() {
+        let path = place("fields");
+        drop(written(&path).finish().unwrap());
+        let bytes = std::fs::read(&path).unwrap();
+        let find = |signature: u32| bytes.windows(4).position(|window| window == signature.to_le_bytes()).unwrap();
+        let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        let central = find(CENTRAL_HEADER);
+        assert_eq!((bytes[central + 4], bytes[central + 5]), (45, 3), "version made by: 4.5, Unix");
+        assert_eq!(u16_at(central + 6), 45, "version needed to extract");
+        assert_eq!(u16_at(central + 10), 0, "stored");
+        assert_eq!(&bytes[central + 38..central + 42], &(0o100_600_u32 << 16).to_le_bytes(), "external attributes");
+        let end_64 = find(END_64);
+        assert_eq!((bytes[end_64 + 12], bytes[end_64 + 13], u16_at(end_64 + 14)), (45, 3, 45));
+        assert_eq!((u64_at(end_64 + 24), u64_at(end_64 + 32), u64_at(end_64 + 48)), (5, 5, central as u64));
+        let locator = find(END_64_LOCATOR);
+        assert_eq!(u64_at(locator + 8), end_64 as u64);
+        assert_eq!(find(END), locator + 20);
+        assert_eq!(find(END) + 22, bytes.len());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    /// Others read what is written here: Python's zipfile and Info-ZIP, which `make test` installs.
+    #[test]
+    fn python_and_unzip_read_a_pack() {
+        let path = place("others");
+        drop(written(&path).finish().unwrap());
+        let code = "import sys, zipfile\nz = zipfile.ZipFile(sys.argv[1])\nassert z.testzip() is None\n\
+                    print([(i.filename, len(z.read(i)), i.create_system, i.extract_version, i.create_version, oct(i.external_attr >> 16)) for i in z.infolist()])";
+        let python = Command::new("python3").args(["-c", code]).arg(&path).output().unwrap();
+        let said = String::from_utf8_lossy(&python.stdout);
+        assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
+        assert!(said.contains("('table/000003-000003.parquet', 300, 3, 45, 45, '0o100600')"), "{said}");
+        let unzip = Command::new("unzip").arg("-t").arg(&path).output().unwrap();
+        let said = String::from_utf8_lossy(&unzip.stdout);
+        assert!(unzip.status.success() && said.contains("No errors detected"), "{said}");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn an_entry_that_does_not_fit_leaves_the_pack_as_it_was() {
+        // A file that may be read only takes nothing.
+        let path = place("full");
+        let pack = written(&path);
+        let whole = std::fs::read(&path).unwrap();
+        let mut broken =
+            PackWriter { file: File::open(&path).unwrap(), position: pack.position, entries: pack.entries.clone(), torn: false };
+        assert!(broken.append("table/000009-000009.parquet", &[9; 10]).is_err());
+        assert_eq!((broken.len(), broken.entries.len()), (pack.len(), 5));
+        assert!(broken.append("table/000009-000009.parquet", &[]).unwrap_err().to_string().contains("torn"));
+        assert_eq!(std::fs::read(&path).unwrap(), whole);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    /// Offsets beyond 4 GiB, without writing so much: the file has a hole.
+    #[test]
+    fn a_pack_of_more_than_four_gibibytes_is_read() {
+        let path = place("large");
+        let file = open(&path);
+        let mut pack = PackWriter::new(file);
+        pack.append("table/000001-000001.parquet", b"first").unwrap();
+        let hole = 5_u64 << 30;
+        pack.file.seek(SeekFrom::Start(hole)).unwrap();
+        pack.position = hole;
+        pack.append("table/000002-000002.parquet", b"second").unwrap();
+        drop(pack.finish().unwrap());
+        let code = "import sys, zipfile\nz = zipfile.ZipFile(sys.argv[1])\nprint(z.read('table/000001-000001.parquet'), z.read('table/000002-000002.parquet'))";
+        let python = Command::new("python3").args(["-c", code]).arg(&path).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&python.stdout).trim(), "b'first' b'second'", "{}", String::from_utf8_lossy(&python.stderr));
+        std::fs::remove_file(path).unwrap();
     }
 }

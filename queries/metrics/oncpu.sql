@@ -1,8 +1,7 @@
 -- CPU use by task, and how long tasks run at a time
 --
 -- A row is a task that leaves a CPU, with the time since it got it. The idle task is left out, so context switches are those away from
--- a task, not those that end an idle time. What still ran when the window ended is not in it: a task that never leaves its CPU is in
--- cpu_profile alone.
+-- a task, not those that end an idle time. What still ran when the window ended counts as if it had left then.
 --
 -- group: scheduler
 -- needs: sched_switch

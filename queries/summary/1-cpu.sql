@@ -1,6 +1,6 @@
 -- Busiest processes
 --
--- Time on a CPU, from each switch away from a thread of the process. What still ran at the end is not in it.
+-- Time on a CPU, from each switch away from a thread of the process, and up to the end for what still ran then.
 --
 -- group: summary
 -- needs: sched_switch
@@ -10,7 +10,7 @@
 -- column: percent AS "%CPU" float1>6 : Of one CPU, over the window.
 -- column: switches AS "SWITCHES" int>9 : How often it left a CPU.
 WITH threads AS (
-    SELECT prev_process_id AS process_id, prev_pid AS pid, prev_comm AS comm, sum(prev_ran_ns) AS ran, count(*) AS switches
+    SELECT prev_process_id AS process_id, prev_pid AS pid, prev_comm AS comm, sum(prev_ran_ns) AS ran, count(prev_state) AS switches
     FROM sched_switch
     WHERE prev_pid <> 0
     GROUP BY 1, 2, 3

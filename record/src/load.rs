@@ -31,6 +31,8 @@ const SHED: &str = ".data.shed";
 const ALL_CALLS: u32 = u32::MAX;
 /// `SYSCALL_TIMED` of `bpf/syscalls.h`.
 const TIMED: u32 = 1 << 31;
+/// `BEYOND_MOST` of `bpf/syscalls.h`.
+pub const BEYOND_MOST: usize = 16;
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ebrec.bpf.o"));
 
@@ -86,6 +88,8 @@ pub struct Loaded {
     links: Mutex<Vec<(String, Link)>>,
     /// By probe, the bits of its handlers of system calls.
     handlers: BTreeMap<String, u32>,
+    /// Tables of which an iterator should have told rows, and why it could not.
+    failures: Mutex<Vec<(String, String)>>,
     object: Object,
 }
 
@@ -97,7 +101,7 @@ pub struct Attached {
     pub rings: Vec<MapHandle>,
     /// Counts of dropped records.
     pub drops: MapHandle,
-    /// Records that the iterators at the start gave.
+    /// Records that the iterators at the start gave, when the window has been opened.
     pub snapshot: Vec<u8>,
     watcher: Option<Watcher>,
     /// The libraries in which hooks were; known at the end.
@@ -239,17 +243,13 @@ fn attempt(kernel: &Kernel, settings: &Settings, uses: &maps::Uses, hooks: Vec<H
         let attached = attach(program, &prog, settings).map_err(|reason| Failed::Program { name: program.name.clone(), reason })?;
         links.extend(attached.into_iter().map(|link| (program.probe.clone(), link)));
     }
-    let snapshot = run_iterators(&object, &chosen, "iter_start")?;
+    // What was forked between the first run and the attachment.
+    run_iterators(&object, &chosen, "iter_before")?;
     // After the hooks that tell of new programs, so that none is missed in between.
     let watcher = watch_libraries(&object, &chosen)?;
-    Ok(Attached {
-        loaded: Arc::new(Loaded { hooks, links: Mutex::new(links), handlers: bits_by_probe(&handlers), object }),
-        rings,
-        drops,
-        snapshot,
-        watcher,
-        libraries: Vec::new(),
-    })
+    let handlers = bits_by_probe(&handlers);
+    let loaded = Arc::new(Loaded { hooks, links: Mutex::new(links), handlers, failures: Mutex::default(), object });
+    Ok(Attached { loaded, rings, drops, snapshot: Vec::new(), watcher, libraries: Vec::new() })
 }
 
 /// Leaves out the maps that aren't needed, and gives the others their sizes.
@@ -405,6 +405,7 @@ fn set_knobs(open: &mut OpenObject, settings: &Settings, handlers: &[Program]) -
 /// Gives each handler its bit and enters it in the table of the calls that it wants.
 fn set_handlers(knobs: &mut Knobs<'_>, settings: &Settings, handlers: &[Program]) -> Result<Calls> {
     let mut table = knobs.numbers("syscall_handlers")?;
+    let mut any_beyond = 0;
     for (place, handler) in handlers.iter().enumerate() {
         let bit = 1u32.checked_shl(place as u32).filter(|&bit| bit != TIMED).context("too many handlers of system calls")?;
         let name = format!("{}__{}", handler.probe, handler.hook);
@@ -413,6 +414,13 @@ fn set_handlers(knobs: &mut Knobs<'_>, settings: &Settings, handlers: &[Program]
         let mut calls = knobs.numbers(&format!("{name}__calls"))?;
         if calls == [ALL_CALLS] {
             calls = settings.syscalls.clone().unwrap_or_else(|| (0..table.len() as u32).collect());
+            // Numbers that the table doesn't have: all, or the few that are named.
+            let beyond: Vec<u32> = calls.extract_if(.., |call| *call as usize >= table.len()).take(BEYOND_MOST).collect();
+            let wanted = if settings.syscalls.is_none() || !beyond.is_empty() { bit | timed } else { 0 };
+            knobs.set("syscall_handlers_beyond", &wanted.to_ne_bytes())?;
+            knobs.set("syscalls_beyond_named", &(beyond.len() as u32).to_ne_bytes())?;
+            knobs.set("syscalls_beyond", &beyond.iter().flat_map(|call| call.to_ne_bytes()).collect::<Vec<u8>>())?;
+            any_beyond |= wanted;
         }
         for call in calls {
             let slot = table.get_mut(call as usize).with_context(|| format!("{name}: no system call has number {call}"))?;
@@ -421,6 +429,7 @@ fn set_handlers(knobs: &mut Knobs<'_>, settings: &Settings, handlers: &[Program]
     }
     let bytes: Vec<u8> = table.iter().flat_map(|bits| bits.to_ne_bytes()).collect();
     knobs.set("syscall_handlers", &bytes)?;
+    table.push(any_beyond);
     Ok(Calls { wanted: table.iter().any(|bits| *bits != 0), timed: table.iter().any(|bits| bits & TIMED != 0) })
 }
 
@@ -477,16 +486,7 @@ fn fill_filters(object: &Object, settings: &Settings) -> Result<()> {
 fn run_iterators(object: &Object, programs: &[Program], moment: &str) -> Result<Vec<u8>, Failed> {
     let mut records = Vec::new();
     for program in programs.iter().filter(|program| program.mechanism == moment) {
-        let failed = |error: String| Failed::Program { name: program.name.clone(), reason: error };
-        let prog = object.progs_mut().find(|prog| prog.name().to_str() == Some(&program.name));
-        let prog = prog.with_context(|| format!("program {} is gone", program.name))?;
-        let link = match &program.part {
-            Some(map) => prog.attach_iter(handle(object, map)?.as_fd()),
-            None => prog.attach(),
-        };
-        let link = link.map_err(|error| failed(attach_reason(program, &error)))?;
-        let mut iter = Iter::new(&link).map_err(|error| failed(error.to_string()))?;
-        iter.read_to_end(&mut records).map_err(|error| failed(format!("{}: {error}", program.section)))?;
+        run_iterator(object, program, &mut records).map_err(|reason| Failed::Program { name: program.name.clone(), reason })?;
     }
     Ok(records)
 }
@@ -508,15 +508,57 @@ fn detach_links(links: Vec<Link>) {
     });
 }
 
+/// Runs an iterator and adds the records it gives; if it fails, those that it gave before.
+fn run_iterator(object: &Object, program: &Program, records: &mut Vec<u8>) -> Result<(), String> {
+    let prog = object.progs_mut().find(|prog| prog.name().to_str() == Some(&program.name));
+    let prog = prog.ok_or_else(|| format!("program {} is gone", program.name))?;
+    let link = match &program.part {
+        Some(map) => handle(object, map).map_err(|error| format!("{error:#}")).and_then(|map| {
+            let link = prog.attach_iter(map.as_fd());
+            link.map_err(|error| attach_reason(program, &error))
+        }),
+        None => prog.attach().map_err(|error| attach_reason(program, &error)),
+    }?;
+    let mut iter = Iter::new(&link).map_err(|error| error.to_string())?;
+    read_records(&mut iter, records).map_err(|error| format!("{}: {error}", program.section))
+}
+
+/// Reads to the end. The kernel ends a read with EAGAIN when it has gone through a million elements that gave no record
+/// (MAX_ITER_OBJECTS of kernel/bpf/bpf_iter.c), and goes on with the next.
+fn read_records(from: &mut impl Read, records: &mut Vec<u8>) -> std::io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => records.extend_from_slice(&buffer[..n]),
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 impl Attached {
-    /// Detaches all hooks; the maps, and what is still in the rings, remain.
-    pub fn detach(&mut self) {
+    /// Opens the window, and takes the snapshot of what is there; returns when the window began, ns of CLOCK_BOOTTIME. All hooks are
+    /// attached by now; to be called when the rings are read.
+    pub fn open(&mut self) -> Result<u64> {
+        self.loaded.iterate("iter_open");
+        let from = self.loaded.wait_for("window_from")?;
+        self.snapshot = self.loaded.iterate("iter_start");
+        Ok(from)
+    }
+
+    /// Ends the window and detaches all hooks; the maps, and what is still in the rings, remain. Returns when the window ended.
+    pub fn detach(&mut self) -> u64 {
         self.loaded.iterate("iter_stop");
+        // If the programs could not be told, they go on until they are detached.
+        let until = self.loaded.wait_for("window_until").unwrap_or_else(|_| crate::drain::boot_ns());
+        self.loaded.iterate("iter_last");
         let links = std::mem::take(&mut *self.loaded.links());
         detach_links(links.into_iter().map(|(_, link)| link).collect());
         if let Some(mut watcher) = self.watcher.take() {
             self.libraries = watcher.stop();
         }
+        until
     }
 }
 
@@ -550,6 +592,20 @@ impl Loaded {
         Ok(())
     }
 
+    /// Waits for the instant, a moment ahead, that the programs have put into a variable.
+    fn wait_for(&self, variable: &str) -> Result<u64> {
+        let btf = Btf::from_raw("ebrec", OBJECT).context("the embedded object's BTF")?.context("the embedded object has no BTF")?;
+        let (offset, _) = variable_offset(&btf, ".bss", variable).with_context(|| format!("no variable {variable}"))?;
+        let map = self.object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss")).context("the object has no .bss")?;
+        let bytes = map.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).context("cannot read .bss")?.unwrap_or_default();
+        let instant = bytes.get(offset..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+        anyhow::ensure!(instant > 0, "the kernel did not run the program that sets {variable}");
+        while let Some(ahead) = instant.checked_sub(crate::drain::boot_ns()).filter(|ahead| *ahead > 0) {
+            std::thread::sleep(std::time::Duration::from_nanos(ahead));
+        }
+        Ok(instant)
+    }
+
     /// What the maps take in the kernel beside the rings, bytes.
     pub fn map_bytes(&self) -> u64 {
         maps::bytes_of(&self.object)
@@ -565,9 +621,25 @@ impl Loaded {
         self.iterate("iter_second")
     }
 
+    /// Tables of which an iterator failed to tell rows since the last time.
+    pub fn failures(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut *self.failures.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn iterate(&self, moment: &str) -> Vec<u8> {
-        let programs: Vec<Program> = self.hooks.iter().filter_map(|hook| hook.choice.as_ref().ok()).flat_map(|(_, p)| p.clone()).collect();
-        run_iterators(&self.object, &programs, moment).unwrap_or_default()
+        let mut records = Vec::new();
+        for hook in &self.hooks {
+            let programs = hook.choice.as_ref().map_or(&[] as &[Program], |(_, programs)| programs);
+            for program in programs.iter().filter(|program| program.mechanism == moment) {
+                if let Err(reason) = run_iterator(&self.object, program, &mut records) {
+                    let tables =
+                        ebrec_format::events::PROBES.iter().filter(|probe| probe.name == hook.probe).flat_map(|probe| probe.tables);
+                    let fed = tables.map(|table| table().name.to_owned()).filter(|table| hook.feeds(table));
+                    self.failures.lock().unwrap_or_else(PoisonError::into_inner).extend(fed.map(|table| (table, reason.clone())));
+                }
+            }
+        }
+        records
     }
 
     /// What the kernel counted of each program, by name.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 /// `enum drop_reason` of bpf/ebrec.h, in its order.
-const REASONS: [&str; 2] = ["ring full", "map full"];
+const REASONS: [&str; 5] = ["ring full", "map full", "not followed", "no state", "not looked at"];
 
 /// Knows what was counted so far.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Losses {
     before: Vec<Vec<u64>>,
     since: u64,
     by_table: BTreeMap<String, u64>,
+    /// What isn't of one table.
+    of_several: u64,
     /// What the kernel had skipped the last time, by table.
     skipped: BTreeMap<&'static str, u64>,
 }
@@ -36,6 +38,7 @@ impl Losses {
             before: Vec::new(),
             since: crate::drain::boot_ns(),
             by_table: BTreeMap::new(),
+            of_several: 0,
             skipped: BTreeMap::new(),
         })
     }
@@ -43,23 +46,27 @@ impl Losses {
     /// Adds a row per CPU, table and reason for what was lost since the last time.
     pub fn sample(&mut self, rows: &mut Vec<Loss>, now: u64) {
         let Ok(Some(cpus)) = self.drops.lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY) else { return };
-        self.before.resize(cpus.len(), vec![0; self.tables.len() * REASONS.len()]);
+        // Behind those of the tables, what concerns several.
+        self.before.resize(cpus.len(), vec![0; (self.tables.len() + 1) * REASONS.len()]);
         for (cpu, bytes) in cpus.iter().enumerate() {
             for (i, chunk) in bytes.chunks_exact(8).enumerate() {
                 let count = chunk.try_into().map(u64::from_ne_bytes).unwrap_or(0);
                 let Some(before) = self.before[cpu].get_mut(i) else { break };
-                let lost = count - *before;
+                let lost = count.saturating_sub(*before);
                 if lost == 0 {
                     continue;
                 }
                 *before = count;
-                let table = self.tables.get(i / REASONS.len()).copied().unwrap_or_default();
-                *self.by_table.entry(table.to_owned()).or_default() += lost;
+                let table = self.tables.get(i / REASONS.len()).copied();
+                match table {
+                    Some(table) => *self.by_table.entry(table.to_owned()).or_default() += lost,
+                    None => self.of_several += lost,
+                }
                 rows.push(Loss {
                     ts: self.since,
                     end_ts: now,
                     cpu: cpu as u32,
-                    table_name: Some(table.to_owned()),
+                    table_name: table.map(str::to_owned),
                     reason: Some(REASONS[i % REASONS.len()].to_owned()),
                     lost,
                 });
@@ -89,7 +96,7 @@ impl Losses {
 
     /// Lost so far, all together.
     pub fn total(&self) -> u64 {
-        self.by_table.values().sum()
+        self.by_table.values().sum::<u64>() + self.of_several
     }
 
     /// Lost so far by table.

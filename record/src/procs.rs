@@ -7,6 +7,7 @@
 
 use crate::drain::Counters;
 use crate::flow::Inlet;
+use crate::scheduling::{Class, enter};
 use crate::store::Work;
 use crate::tongs::{self, Fetcher, What, Why};
 use anyhow::{Context as _, Result};
@@ -94,6 +95,8 @@ fn take(snapshot: &mut Vec<u8>, table: usize) -> Vec<Process> {
 }
 
 fn run(records: &[Process], table: usize, work: &Inlet<Work>, counters: &Counters, boot_to_utc_ns: i64, stop: &AtomicBool) {
+    // A process that is not asked soon may be gone.
+    enter(Class::Favoured);
     let mut asker = Asker::new(records, stop);
     let mut sink = (Process::table().builder)();
     let mut left = records;
@@ -108,18 +111,16 @@ fn run(records: &[Process], table: usize, work: &Inlet<Work>, counters: &Counter
                 counters.malformed.fetch_add(1, Ordering::Relaxed);
             }
             if sink.rows() >= BATCH_ROWS || sink.bytes() >= BATCH_BYTES {
-                hand_over(work, table, sink.finish(&mut context));
+                // If nobody takes it, writing has failed and the session says so.
+                let batch = sink.finish(&mut context);
+                let _ = work.push(batch.get_array_memory_size(), Work::Batch(table, batch));
             }
         }
     }
     if sink.rows() > 0 {
-        hand_over(work, table, sink.finish(&mut Context { boot_to_utc_ns, resolver: &mut One::default() }));
+        let batch = sink.finish(&mut Context { boot_to_utc_ns, resolver: &mut One::default() });
+        let _ = work.push(batch.get_array_memory_size(), Work::Batch(table, batch));
     }
-}
-
-/// If nobody takes it, writing has failed and the session says so.
-fn hand_over(work: &Inlet<Work>, table: usize, batch: arrow::record_batch::RecordBatch) {
-    let _ = work.push(batch.get_array_memory_size(), Work::Batch(table, batch));
 }
 
 /// What was read for the row that is appended.

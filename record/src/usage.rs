@@ -58,7 +58,7 @@ pub fn syscalls_of(list: &[String]) -> Result<Option<Vec<u32>>> {
     let arch = Arch::own();
     let mut calls = Vec::new();
     for name in list {
-        match arch.number(name).filter(|&nr| nr < SYSCALLS_MAX) {
+        match arch.number(name).filter(|&nr| i32::try_from(nr).is_ok()) {
             Some(nr) => calls.push(nr),
             None => {
                 let meant = arch.most_alike(name).map_or_else(
@@ -68,6 +68,13 @@ pub fn syscalls_of(list: &[String]) -> Result<Option<Vec<u32>>> {
                 bail!(Usage::new(format!("no system call of this architecture is called '{name}'"), meant));
             }
         }
+    }
+    let beyond = calls.iter().filter(|&&nr| nr >= SYSCALLS_MAX).count();
+    if beyond > crate::load::BEYOND_MOST {
+        bail!(Usage::new(
+            format!("{beyond} system calls with numbers from {SYSCALLS_MAX} on"),
+            format!("name at most {} of them, or record all: --probes +syscall", crate::load::BEYOND_MOST)
+        ));
     }
     Ok((!list.is_empty()).then_some(calls))
 }

@@ -20,11 +20,22 @@ fn assert_only(capture: &Capture, pids: &BTreeSet<i64>) -> Result<()> {
     let wanted = pids.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
     let strangers = capture.sql(&format!("SELECT DISTINCT t, pid, comm FROM ({ACTORS}) WHERE pid IS NULL OR pid NOT IN ({wanted})"))?;
     assert!(strangers.is_empty(), "{strangers:?}");
-    for (table, one, other) in [("sched_switch", "prev_pid", "next_pid"), ("sched_wakeup", "pid", "wakee_pid")] {
-        let strangers =
-            capture.number(&format!("SELECT count(*) FROM {table} WHERE {one} NOT IN ({wanted}) AND {other} NOT IN ({wanted})"))?;
-        assert_eq!(strangers, 0, "{table}");
+    // Where two tasks take part, of a stranger there is nothing: no name, and no time that would be a part of its times. That a CPU was
+    // idle may be said.
+    for (table, task, amounts) in [
+        ("sched_switch", "prev_", "prev_ran_ns IS NOT NULL OR prev_state IS NOT NULL"),
+        ("sched_switch", "next_", "next_waited_ns IS NOT NULL OR next_off_cpu_ns IS NOT NULL"),
+        ("sched_wakeup", "", "false"),
+        ("sched_wakeup", "wakee_", "false"),
+    ] {
+        let strangers = format!("SELECT count(*) FROM {table} WHERE {task}pid NOT IN ({wanted}) AND {task}pid <> 0");
+        assert_eq!(capture.number(&strangers)?, 0, "{table}.{task}pid");
+        let counted = format!("SELECT count(*) FROM {table} WHERE coalesce({task}pid, 0) NOT IN ({wanted}) AND ({amounts})");
+        assert_eq!(capture.number(&counted)?, 0, "{table}.{task}pid");
     }
+    let both = "SELECT (SELECT count(*) FROM sched_switch WHERE coalesce(prev_pid, 0) = 0 AND coalesce(next_pid, 0) = 0)
+        + (SELECT count(*) FROM sched_wakeup WHERE coalesce(pid, 0) = 0 AND wakee_pid IS NULL)";
+    assert_eq!(capture.number(both)?, 0, "rows about nobody");
     Ok(())
 }
 
@@ -210,5 +221,26 @@ fn a_command_starts_when_recording_has_begun_and_is_recorded_whole() -> Result<(
     // All of it in the window.
     let early = capture.number("SELECT count(*) FROM process_exec, capture WHERE process_exec.ts < capture.ts")?;
     assert_eq!(early, 0);
+    Ok(())
+}
+
+/// What isn't asked for isn't in the answers, either: not as a fraction of what it did.
+#[test]
+fn a_report_gives_no_time_to_what_the_filters_leave_out() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let mut stranger = Command::new(program(Program::Workload)?).args(["spin", "20"]).spawn().context("start a loop")?;
+    let busy = i64::from(stranger.id());
+    let recorded = recorded(&["--probes", "process,sched", "--comm", "wl-switches"], || {
+        workload(&["flood", "switches", "--ms", "500", "--rate", "500"])
+    });
+    stranger.kill().context("end the loop")?;
+    stranger.wait().context("end the loop")?;
+    let (_, capture) = recorded?;
+    let told = ebrec_tests::analyze(capture.path(), &["--output", "json"])?.succeeded()?.stdout;
+    let told: Value = serde_json::from_str(&told).context("the overview")?;
+    let rows = list(&told["captures"][0]["sections"]["cpu"]["rows"])?;
+    assert!(!rows.is_empty() && rows.iter().all(|row| row["pid"] != busy && row["cpu_ns"].is_i64()), "{rows:?}");
+    // The switches from and to it are there: they are the others', too.
+    assert!(capture.number("SELECT count(*) FROM sched_switch WHERE prev_pid IS NULL OR next_pid IS NULL")? > 100);
     Ok(())
 }

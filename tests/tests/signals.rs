@@ -1,6 +1,6 @@
 //! Signals in a capture are those that were sent, each with its sender, target, reason and fate: the table `signal`.
 
-use ebrec_tests::{Capture, Result, int, list, recorded, require_bpf, workload};
+use ebrec_tests::{Capture, Context, Result, analyze, int, list, recorded, require_bpf, workload};
 use serde_json::{Value, json};
 
 /// The rows of one kind from one task to one process, in order of time.
@@ -50,5 +50,17 @@ fn a_filter_lets_through_what_is_sent_and_what_is_received() -> Result<()> {
     let seen = capture.number(&format!("SELECT count(*) FROM signal WHERE pid = {pid} AND target_comm <> 'ebrec-workload'"))?;
     assert!(capture.number("SELECT count(*) FROM signal")? >= all as i64 + seen);
     assert_eq!(seen, 1);
+    Ok(())
+}
+
+#[test]
+fn a_real_time_signal_that_kills_has_a_name() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let (_, capture) = recorded(&["--probes", "process,signal"], || {
+        std::process::Command::new("sh").args(["-c", "kill -35 $$"]).status().context("run a shell")
+    })?;
+    let said = analyze(capture.path(), &["exitsnoop"])?.succeeded()?.stdout;
+    assert!(said.contains("signal 35 (SIGRTMIN+3)"), "{said}");
+    assert_eq!(capture.number("SELECT count(*) FROM signal WHERE signal = 35 AND name = 'SIGRTMIN+3'")?, 1);
     Ok(())
 }

@@ -107,3 +107,28 @@ fn calls_across_the_edges_of_the_window_are_marked() -> Result<()> {
     assert_eq!(late.iter().filter(|row| row["latency_ns"].is_null()).count(), 1, "a child's return from fork is no call: {late:?}");
     Ok(())
 }
+
+/// Programs try what their kernel may know. The kernel side has a table of 512.
+#[test]
+fn a_number_that_no_call_has_is_a_call() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    for (args, expected) in [
+        (&["--probes", "syscall"][..], &[511, 512, 600, 100_000][..]),
+        (&["--probes", "syscall", "--syscalls", "syscall_600,syscall_511"][..], &[511, 600][..]),
+    ] {
+        let ((), capture) = recorded(args, || {
+            for number in [511, 512, 600, 100_000] {
+                // SAFETY: no kernel has calls of these numbers.
+                unsafe { libc::syscall(number) };
+            }
+            Ok(())
+        })?;
+        let rows = capture.sql(&format!(
+            "SELECT nr, name, ret, latency_ns IS NOT NULL AS timed FROM syscall WHERE pid = {} AND nr > 500 ORDER BY nr",
+            std::process::id()
+        ))?;
+        let expected = expected.iter().map(|nr| json!({ "nr": nr, "name": format!("syscall_{nr}"), "ret": -38, "timed": true }));
+        assert_eq!(rows, expected.collect::<Vec<_>>());
+    }
+    Ok(())
+}

@@ -5,8 +5,8 @@
 
 use super::measure::{BLOCKS, Measurement, State};
 use crate::error::{Error, Result};
+use crate::output::file::{Inputs, Pending};
 use serde::{Deserialize, Serialize};
-use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -72,36 +72,14 @@ fn is_valid(measurement: &Measurement) -> bool {
         })
 }
 
-/// Writes a baseline, for its owner only: it names processes and files. An existing file is replaced only if `replace`.
-pub fn write(path: &Path, baseline: &Baseline, replace: bool) -> Result<u64> {
-    let failed = |error: std::io::Error| {
-        let hint = if error.kind() == std::io::ErrorKind::AlreadyExists {
-            "ebrec baseline add adds to it; --force replaces it"
-        } else {
-            "give another file"
-        };
-        Error::new(path.display(), error).hint(hint)
-    };
-    if !replace && path.exists() {
-        return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
-    }
+/// Writes a baseline. An existing file is replaced only if `replace`, and then when the new one is whole; `captures` never are.
+pub fn write(path: &Path, baseline: &Baseline, replace: bool, captures: &Inputs) -> Result<u64> {
+    let failed = |error: std::io::Error| Error::new(path.display(), error).hint("give another file");
     let json = serde_json::to_vec(baseline).map_err(|error| failed(error.into()))?;
     let mut bytes = MAGIC.to_vec();
     bytes.extend(zstd::encode_all(json.as_slice(), 9).map_err(failed)?);
-    // The old one stays until the new one is whole.
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    // Its mode is that of a new file only: what an earlier attempt left goes.
-    match std::fs::remove_file(&partial) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&partial).map_err(failed)?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-    std::fs::rename(&partial, path).map_err(failed)?;
+    let mut file = Pending::new(path, replace, captures)?;
+    file.write_all(&bytes).map_err(failed)?;
+    file.commit()?;
     Ok(bytes.len() as u64)
 }

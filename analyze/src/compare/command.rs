@@ -11,6 +11,7 @@ use super::{explain, reference};
 use crate::app::{self, FAILED, NOTHING, OK};
 use crate::cli::Globals;
 use crate::error::{Error, Result};
+use crate::output::file::{self, Inputs};
 use crate::output::text::{escape, pad};
 use crate::output::{Format, Settings};
 use crate::query::Queries;
@@ -140,7 +141,6 @@ pub fn baseline_command() -> Command {
                 .arg(file())
                 .arg(some())
                 .arg(Arg::new("name").long("name").value_name("NAME").help("What it is the baseline of [default: the file's name]"))
-                .arg(Arg::new("force").long("force").help("Replaces an existing file").action(ArgAction::SetTrue))
                 .arg(directory()),
         )
         .subcommand(Command::new("add").about("Adds captures to a baseline").arg(file()).arg(some()).arg(directory()))
@@ -215,6 +215,11 @@ async fn measurements(paths: &[PathBuf], sources: &[Source], globals: &Globals, 
     Ok(all)
 }
 
+/// The files that `compare` reads.
+pub fn inputs(matches: &ArgMatches) -> Vec<PathBuf> {
+    ["base", "new", "policy"].into_iter().flat_map(|name| paths(matches, name)).collect()
+}
+
 /// Runs `compare`.
 pub async fn run(matches: &ArgMatches, globals: &Globals, settings: &Settings, queries: &Queries) -> Result<u8> {
     let sources = sources(matches)?;
@@ -225,7 +230,7 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, settings: &Settings, q
         for metric in metrics {
             writeln!(out, "{}  {}  {}", pad(&metric.name, width, false), pad(reference::polarity(metric), 7, false), metric.doc)?;
         }
-        out.flush()?;
+        out.finish()?;
         return Ok(OK);
     }
     let (mut base, mut new) = (paths(matches, "base"), paths(matches, "new"));
@@ -266,7 +271,7 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, settings: &Settings, q
         let text = explain::explain(wanted, &sources, &comparison, [&base, &new])?;
         let mut out = settings.open()?;
         out.write_all(text.as_bytes())?;
-        out.flush()?;
+        out.finish()?;
         return Ok(OK);
     }
     let conditions: Vec<(Condition, Outcome)> = conditions
@@ -297,7 +302,7 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, settings: &Settings, q
             out.write_all(report.table(coloured, settings.limit()).as_bytes())?;
         }
     }
-    out.flush()?;
+    out.finish()?;
     if globals.strict && base.iter().chain(&new).any(|run| !run.notes.is_empty()) {
         return Err(Error::text("records are missing that the answer needs, and --strict was given"));
     }
@@ -330,16 +335,21 @@ async fn flamegraph(sides: [&[PathBuf]; 2], globals: &Globals, settings: &Settin
     }
     let mut out = settings.open()?;
     flame::draw(&folded[0], &folded[1], &mut out)?;
-    out.flush()?;
+    out.finish()?;
     Ok(OK)
 }
 
 /// Runs `baseline`.
-pub async fn run_baseline(matches: &ArgMatches, globals: &Globals, settings: &Settings, queries: &Queries) -> Result<u8> {
+pub async fn run_baseline(matches: &ArgMatches, globals: &Globals, queries: &Queries) -> Result<u8> {
     let Some((name, sub)) = matches.subcommand() else { return Ok(FAILED) };
     let globals = &Globals { memory: globals.memory, ..Globals::of(sub) };
-    let settings = &Settings { quiet: globals.quiet, format: globals.format, file: globals.out.clone(), ..settings.clone() };
     let path = sub.get_one::<PathBuf>("file").cloned().unwrap_or_default();
+    let read: Vec<PathBuf> = paths(sub, "captures").into_iter().chain([path.clone()]).collect();
+    let settings = &Settings::of(globals, Inputs::of(read.iter().map(PathBuf::as_path)));
+    settings.check()?;
+    // The baseline itself is replaced; a capture that it is made of never is.
+    let captures = paths(sub, "captures");
+    let captures = Inputs::of(captures.iter().map(PathBuf::as_path));
     if name == "show" {
         return show(&baseline::read(&path)?, settings);
     }
@@ -352,10 +362,11 @@ pub async fn run_baseline(matches: &ArgMatches, globals: &Globals, settings: &Se
             Baseline { name, captures: Vec::new() }
         }
     };
-    let replace = name == "add" || sub.get_flag("force");
-    if !replace && path.exists() {
+    let replace = name == "add" || globals.force;
+    if !replace && path.symlink_metadata().is_ok() {
         return Err(Error::new(path.display(), "the file exists").hint("ebrec baseline add adds to it; --force replaces it"));
     }
+    file::check(&path, replace, &captures)?;
     for measurement in measurements(&paths(sub, "captures"), &sources, globals, queries).await? {
         let same = |other: &Measurement| {
             (other.started_ns, &other.host, &other.name) == (measurement.started_ns, &measurement.host, &measurement.name)
@@ -365,7 +376,7 @@ pub async fn run_baseline(matches: &ArgMatches, globals: &Globals, settings: &Se
         }
         of.captures.push(measurement);
     }
-    let bytes = baseline::write(&path, &of, replace)?;
+    let bytes = baseline::write(&path, &of, replace, &captures)?;
     settings.note(&format!("{}: {} captures, {} KiB", display(&path), of.captures.len(), number(bytes as f64 / 1024.0)));
     Ok(OK)
 }
@@ -386,7 +397,7 @@ fn show(baseline: &Baseline, settings: &Settings) -> Result<u8> {
             })
             .collect();
         writeln!(out, "{}", serde_json::json!({ "name": baseline.name, "captures": captures }))?;
-        out.flush()?;
+        out.finish()?;
         return Ok(OK);
     }
     writeln!(out, "{}: {} captures", escape(&baseline.name), baseline.captures.len())?;
@@ -409,6 +420,6 @@ fn show(baseline: &Baseline, settings: &Settings) -> Result<u8> {
             writeln!(out, "    note: {}", escape(note))?;
         }
     }
-    out.flush()?;
+    out.finish()?;
     Ok(OK)
 }

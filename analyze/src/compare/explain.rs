@@ -41,7 +41,7 @@ pub fn explain(wanted: &str, sources: &[Source], comparison: &Comparison, sides:
         return Err(metric::unknown(name, "--explain", all().map(|(_, metric)| metric)));
     };
     if let Some(missing) = comparison.missing.iter().find(|missing| missing.metrics.iter().any(|other| other == name)) {
-        return Ok(format!("{name} was not compared: {}\n", missing.why));
+        return Ok(format!("{name} was not compared: {}\n", escape(&missing.why)));
     }
     let total = |side: &[Measurement], group: &Group| total(side, source, metric, group);
     let totals = sides.map(|side| total(side, &group));

@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::output::cells::Cells;
-use crate::output::stacks::Style;
+use crate::output::stacks::{self, Style};
 use crate::query::{Queries, params};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -17,7 +17,7 @@ pub async fn add(engine: &Engine, queries: &Queries, to: &mut Folded) -> Result<
     let values = params::defaults(query)?;
     let prepared = query.prepare(&values)?;
     let style = Style::of(&prepared, &values).ok_or_else(|| Error::text("the report profile gives no stacks"))?;
-    for batch in engine.report(query, &values).await?.collect().await? {
+    for batch in engine.report(query, &values).await?.frame.collect().await? {
         let cells = Cells::new(&batch)?;
         for row in 0..cells.rows() {
             let line = style.line(&cells, row);
@@ -32,7 +32,7 @@ pub async fn add(engine: &Engine, queries: &Queries, to: &mut Folded) -> Result<
 }
 
 /// Draws it. The widths are the new side's; the base is scaled to as many samples, so that windows of other lengths don't look like change.
-pub fn draw(base: &Folded, new: &Folded, to: impl Write) -> Result<()> {
+pub fn draw(base: &Folded, new: &Folded, to: &mut impl Write) -> Result<()> {
     let failed = |why: &dyn std::fmt::Display| Error::new("the flame graph", why);
     if base.is_empty() || new.is_empty() {
         return Err(failed(&"a side has no CPU samples").hint("record with the probe profile; programs that use no CPU leave no samples"));
@@ -50,5 +50,5 @@ pub fn draw(base: &Folded, new: &Folded, to: impl Write) -> Result<()> {
     options.title = "CPU time: red is more than in the base, blue is less".to_owned();
     options.count_name = "samples".to_owned();
     options.deterministic = true;
-    inferno::flamegraph::from_lines(&mut options, lines, to).map_err(|error| failed(&error))
+    stacks::draw(&mut options, lines, to)
 }

@@ -6,7 +6,8 @@
 use super::count::{Cgroups, Counts, Plan};
 use super::metric::Source;
 use super::sketch::Sketch;
-use crate::engine::{Engine, cgroup};
+use crate::engine::catalog::Reading;
+use crate::engine::{Engine, Planned, cgroup};
 use crate::error::{Error, Result};
 use crate::notes;
 use datafusion::common::ScalarValue;
@@ -160,8 +161,8 @@ pub async fn measure(engine: &Engine, sources: &[Source], filters: &BTreeMap<Str
         } else if engine.filter().is_of_tasks() && !source.needs.iter().any(|table| has_tasks(table)) {
             State::Missing("it is about the whole host, which a filter by process doesn't narrow".to_owned())
         } else {
-            let (metrics, rows) = scan(engine, source, &cgroups, (from, to)).await?;
-            touched.extend(engine.tables().touched());
+            let (metrics, rows, tables) = scan(engine, source, &cgroups, (from, to)).await?;
+            touched.extend(tables);
             let missed =
                 |table: &&String| lost.iter().filter(|(of, ..)| of == *table).map(|(_, _, lost, ..)| lost.unsigned_abs()).sum::<u64>();
             let missed: u64 = source.needs.iter().map(|table| missed(&table)).sum();
@@ -185,8 +186,10 @@ fn has_tasks(table: &str) -> bool {
     schema.is_some_and(|schema| ["pid", "prev_pid"].iter().any(|column| schema.column_with_name(column).is_some()))
 }
 
-/// The metrics of a source by name, and how many rows they were made of.
-async fn scan(engine: &Engine, source: &Source, cgroups: &Cgroups, window: (i64, i64)) -> Result<(BTreeMap<String, Measured>, u64)> {
+/// What a source gives: its metrics by name, of how many rows they were made, and of which tables.
+type Scanned = (BTreeMap<String, Measured>, u64, Vec<String>);
+
+async fn scan(engine: &Engine, source: &Source, cgroups: &Cgroups, window: (i64, i64)) -> Result<Scanned> {
     let wrong = |error: Error| {
         let told = Error::new(format!("queries/metrics/{}.sql", source.name), &error);
         match error.what_to_do() {
@@ -194,15 +197,14 @@ async fn scan(engine: &Engine, source: &Source, cgroups: &Cgroups, window: (i64,
             None => told,
         }
     };
-    source.reading(|reading| engine.tables().begin(reading));
     let mut source = source.clone();
     let mut cut = Vec::new();
     loop {
-        let (plan, counts) = read(engine, &source, cgroups, window).await.map_err(wrong)?;
+        let (plan, counts, tables) = read(engine, &source, cgroups, window).await.map_err(wrong)?;
         if counts.too_many.is_empty() {
             let mut metrics = counts.finish(&plan, &source);
             metrics.values_mut().for_each(|measured| measured.cut.extend(cut.clone()));
-            return Ok((metrics, counts.rows));
+            return Ok((metrics, counts.rows, tables));
         }
         for nth in counts.too_many.iter().rev() {
             cut.push(source.by.remove(*nth));
@@ -210,8 +212,11 @@ async fn scan(engine: &Engine, source: &Source, cgroups: &Cgroups, window: (i64,
     }
 }
 
-async fn read(engine: &Engine, source: &Source, cgroups: &Cgroups, window: (i64, i64)) -> Result<(Arc<Plan>, Counts)> {
-    let frame = engine.query(&source.sql, parameters(engine, source, window)).await?;
+async fn read(engine: &Engine, source: &Source, cgroups: &Cgroups, window: (i64, i64)) -> Result<(Arc<Plan>, Counts, Vec<String>)> {
+    let whole: Vec<&str> = source.whole.iter().map(String::as_str).collect();
+    let optional: Vec<&str> = source.uses.iter().map(String::as_str).collect();
+    let reading = Reading { whole: &whole, optional: &optional, acting: source.acting };
+    let Planned { frame, tables } = engine.read(&source.sql, reading, parameters(engine, source, window)).await?;
     let plan = Arc::new(Plan::of(source, frame.schema().as_arrow(), cgroups, window)?);
     let context = Arc::new(frame.task_ctx());
     let physical = frame.create_physical_plan().await?;
@@ -230,7 +235,7 @@ async fn read(engine: &Engine, source: &Source, cgroups: &Cgroups, window: (i64,
     while let Some(part) = parts.join_next().await {
         all.merge(&plan, part.map_err(|error| Error::new(&source.name, error))??);
     }
-    Ok((plan, all))
+    Ok((plan, all, tables))
 }
 
 /// What the statement may use. Only what it mentions is bound.

@@ -3,10 +3,10 @@
 //! A file is one [`Source`]: a statement whose rows are events, and the metrics that are made of them. Events are read once, whatever the
 //! number of metrics.
 
-use crate::engine::catalog::Reading;
 use crate::engine::filter::Acting;
 use crate::error::{Error, Result};
-use crate::query::header::MAX_HELP;
+use crate::query::header::{MAX_HELP, is_directive, no_directive};
+use crate::query::read_own;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -94,16 +94,6 @@ pub struct Source {
     pub fingerprint: u64,
 }
 
-impl Source {
-    /// Runs `with` on how it reads the tables.
-    pub fn reading<T>(&self, with: impl FnOnce(Reading<'_>) -> T) -> T {
-        fn names(of: &[String]) -> Vec<&str> {
-            of.iter().map(String::as_str).collect()
-        }
-        with(Reading { whole: &names(&self.whole), optional: &names(&self.uses), acting: self.acting })
-    }
-}
-
 mod embedded {
     include!(concat!(env!("OUT_DIR"), "/metrics.rs"));
 }
@@ -118,8 +108,8 @@ pub fn sources(directory: Option<&Path>) -> Result<Vec<Source>> {
         for entry in std::fs::read_dir(directory).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             if path.extension().is_some_and(|extension| extension == "sql") {
-                let text = std::fs::read_to_string(&path).map_err(|error| Error::new(path.display(), error))?;
-                let source = parse(&path.file_stem().unwrap_or_default().to_string_lossy(), &text)?;
+                let (name, text) = read_own(&path)?;
+                let source = parse(&name, &text)?;
                 sources.retain(|other| other.name != source.name);
                 sources.push(source);
             }
@@ -201,6 +191,7 @@ fn declaration(source: &mut Source, line: &str) -> Result<(), String> {
         }
         "by" => source.by.push(names(rest)),
         "metric" => source.metrics.push(metric(rest)?),
+        _ if is_directive(line) => return Err(no_directive(key, ["group", "needs", "uses", "whole", "acting", "by", "metric"])),
         _ => {
             source.prose.push_str(line);
             source.prose.push('\n');

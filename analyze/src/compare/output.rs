@@ -5,6 +5,7 @@ use super::judge::{Comparison, Row, SHAPE, Verdict};
 use super::measure::{Group, Measurement};
 use super::metric::{Metric, Polarity};
 use super::policy::{Condition, Outcome};
+use crate::output::escape::{cell, code, xml};
 use crate::output::text::{escape, pad, width};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -91,7 +92,7 @@ fn moved(base: f64, ratio: f64) -> f64 {
 
 /// `comm=app, op=read`; of all rows, nothing.
 pub fn group_text(group: &Group) -> String {
-    let pairs: Vec<String> = group.iter().map(|(column, value)| format!("{column}={}", escape(value))).collect();
+    let pairs: Vec<String> = group.iter().map(|(column, value)| format!("{}={}", escape(column), escape(value))).collect();
     pairs.join(", ")
 }
 
@@ -320,10 +321,9 @@ impl Report<'_> {
 
     /// As Markdown.
     pub fn markdown(&self) -> String {
-        let cell = |text: &str| text.replace('|', "\\|");
-        let mut out = format!("**base** {}; **new** {}\n\n", cell(&self.side(0)), cell(&self.side(1)));
+        let mut out = format!("**base** {}; **new** {}\n\n", code(&self.side(0)), code(&self.side(1)));
         for note in self.notes() {
-            let _ = writeln!(out, "* note: {}", cell(&note));
+            let _ = writeln!(out, "* note: {}", code(&note));
         }
         let told = self.told();
         if !told.is_empty() {
@@ -354,11 +354,11 @@ impl Report<'_> {
         }
         let _ = writeln!(out, "\n{}", self.summary());
         for missing in &self.comparison.missing {
-            let _ = writeln!(out, "\nNot compared: {} ({})", missing.metrics.join(", "), cell(&escape(&missing.why)));
+            let _ = writeln!(out, "\nNot compared: {} ({})", missing.metrics.join(", "), code(&missing.why));
         }
         let _ = writeln!(out, "\n{}", self.conclusion());
         for (condition, outcome) in self.conditions {
-            let _ = writeln!(out, "\n{}", cell(&self.outcome(condition, outcome)));
+            let _ = writeln!(out, "\n{}", code(&self.outcome(condition, outcome)));
         }
         out
     }
@@ -402,17 +402,13 @@ impl Report<'_> {
 
     /// As JUnit's XML, the common denominator of CI systems: a test case for each metric and group, and for each condition.
     pub fn junit(&self) -> String {
-        let text = |text: &str| {
-            let clean: String = text.chars().filter(|c| !c.is_control() || *c == '\n').collect();
-            clean.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-        };
         let mut cases = String::new();
         let (mut tests, mut failures, mut skipped) = (0, 0, 0);
         for row in &self.comparison.rows {
             let metric = self.metric(row);
             tests += 1;
             let name = format!("{} {}", group_text(&row.group), row.statistic);
-            let _ = write!(cases, "    <testcase classname=\"{}\" name=\"{}\"", metric.name, text(name.trim()));
+            let _ = write!(cases, "    <testcase classname=\"{}\" name=\"{}\"", xml(&metric.name), xml(name.trim()));
             match row.verdict {
                 // Conditions decide, if there are any.
                 Verdict::Worse if self.conditions.is_empty() => {
@@ -420,7 +416,7 @@ impl Report<'_> {
                     let (change, interval) = change(row);
                     let value = |nth: usize| row.values[nth].map_or("-".to_owned(), |v| value(metric, row.statistic, v));
                     let message = format!("{} to {}: {change} ({interval})", value(0), value(1));
-                    let _ = writeln!(cases, ">\n      <failure message=\"{}\"/>\n    </testcase>", text(&message));
+                    let _ = writeln!(cases, ">\n      <failure message=\"{}\"/>\n    </testcase>", xml(&message));
                 }
                 Verdict::TooFew => {
                     skipped += 1;
@@ -435,17 +431,18 @@ impl Report<'_> {
                 skipped += 1;
                 let _ = writeln!(
                     cases,
-                    "    <testcase classname=\"{metric}\" name=\"all\">\n      <skipped message=\"{}\"/>\n    </testcase>",
-                    text(&escape(&missing.why))
+                    "    <testcase classname=\"{}\" name=\"all\">\n      <skipped message=\"{}\"/>\n    </testcase>",
+                    xml(metric),
+                    xml(&missing.why)
                 );
             }
         }
         for (condition, outcome) in self.conditions {
             tests += 1;
-            let _ = write!(cases, "    <testcase classname=\"fail-on\" name=\"{}\"", text(&condition.text));
+            let _ = write!(cases, "    <testcase classname=\"fail-on\" name=\"{}\"", xml(&condition.text));
             if matches!(outcome, Outcome::Failed(_) | Outcome::Unknown(_)) {
                 failures += 1;
-                let _ = writeln!(cases, ">\n      <failure message=\"{}\"/>\n    </testcase>", text(&self.outcome(condition, outcome)));
+                let _ = writeln!(cases, ">\n      <failure message=\"{}\"/>\n    </testcase>", xml(&self.outcome(condition, outcome)));
             } else {
                 cases.push_str("/>\n");
             }

@@ -1,8 +1,8 @@
 //! Which tables and views a query may name, and what it hears when one is missing.
 
 use super::filter::{Acting, Filter};
-use super::table::{CaptureTable, File, PARTITION_COLUMNS, check_frame, damaged};
-use super::{Engine, Shared};
+use super::table::{CaptureTable, File, PARTITION_COLUMNS, check_frame, damaged, metadata};
+use super::{Engine, Planned, Shared};
 use crate::error::Error;
 use crate::query::{Query, params};
 use crate::suggest::closest;
@@ -10,32 +10,31 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::plan_err;
-use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use ebrec_format::capture::Capture;
 use ebrec_format::events;
 use ebrec_format::manifest::HookState;
+use parquet::arrow::parquet_to_arrow_schema;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The tables of the opened captures, by name, and the reports as views.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tables {
     shared: Arc<Shared>,
     /// Which of the captures.
     which: Range<usize>,
     /// The views that this is within: none of them may be used again.
     within: Vec<String>,
-    state: Mutex<State>,
 }
 
 /// How a query reads the tables.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Reading<'a> {
-    /// Tables that it reads without the filter.
+    /// Tables that it reads without the user's filter.
     pub whole: &'a [&'a str],
     /// Tables that it can do without: they are empty then.
     pub optional: &'a [&'a str],
@@ -43,13 +42,20 @@ pub struct Reading<'a> {
     pub acting: Acting,
 }
 
-/// What changes from query to query.
-#[derive(Debug, Default)]
-struct State {
-    touched: BTreeSet<String>,
+/// The tables as one query sees them. Each query has its own, so that several can be planned at a time.
+#[derive(Debug)]
+pub struct Lookup {
+    tables: Tables,
     whole: BTreeSet<String>,
     optional: BTreeSet<String>,
     acting: Acting,
+    found: Mutex<Found>,
+}
+
+/// What a query has named so far.
+#[derive(Debug, Default)]
+struct Found {
+    touched: BTreeSet<String>,
     /// Why the first table that was not found is missing.
     missing: Option<Error>,
 }
@@ -57,7 +63,19 @@ struct State {
 impl Tables {
     /// The tables of some of the captures.
     pub fn new(shared: Arc<Shared>, which: Range<usize>, within: Vec<String>) -> Tables {
-        Tables { shared, which, within, state: Mutex::default() }
+        Tables { shared, which, within }
+    }
+
+    /// The same, for one query.
+    pub fn read(&self, reading: Reading<'_>) -> Lookup {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        Lookup {
+            tables: self.clone(),
+            whole: owned(reading.whole),
+            optional: owned(reading.optional),
+            acting: reading.acting,
+            found: Mutex::default(),
+        }
     }
 
     fn captures(&self) -> &[Capture] {
@@ -71,28 +89,6 @@ impl Tables {
 
     fn has_files(&self, name: &str) -> bool {
         self.shared.files[self.which.clone()].iter().any(|files| files.contains_key(name))
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        // The state is a set of names: whatever a panicking thread left of it is usable.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Begins a query.
-    pub fn begin(&self, reading: Reading<'_>) {
-        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        *self.state() =
-            State { whole: owned(reading.whole), optional: owned(reading.optional), acting: reading.acting, ..State::default() };
-    }
-
-    /// The tables that were named since [`Tables::begin`].
-    pub fn touched(&self) -> Vec<String> {
-        self.state().touched.iter().cloned().collect()
-    }
-
-    /// Why a table that the query named was not found.
-    pub fn not_found(&self) -> Option<Error> {
-        self.state().missing.take()
     }
 
     /// Whether the table was recorded, be it without a row.
@@ -164,21 +160,39 @@ impl Tables {
         let Some(file) = files.first() else { return Err(self.missing(name).into()) };
         let store = self.shared.store.as_ref();
         check_frame(store, name, file).await?;
-        let schema = DFParquetMetadata::new(store, &file.meta).fetch_schema().await;
-        Ok(Arc::new(schema.map_err(|error| damaged(name, file, error.find_root().strip_backtrace()))?))
+        let cache = self.shared.runtime.cache_manager.get_file_metadata_cache();
+        let metadata = metadata(store, name, file, &cache).await?;
+        let schema = parquet_to_arrow_schema(metadata.file_metadata().schema_descr(), None);
+        Ok(Arc::new(schema.map_err(|error| damaged(name, file, error))?))
+    }
+}
+
+impl Lookup {
+    fn found(&self) -> std::sync::MutexGuard<'_, Found> {
+        // A set of names: whatever a panicking thread left of it is usable.
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tables that the query named.
+    pub fn touched(&self) -> Vec<String> {
+        self.found().touched.iter().cloned().collect()
+    }
+
+    /// Why a table that the query named was not found.
+    pub fn not_found(&self) -> Option<Error> {
+        self.found().missing.clone()
     }
 
     /// A table, filtered.
     async fn provider(&self, name: &str) -> Result<Arc<dyn TableProvider>> {
-        let schema = self.schema(name).await?;
-        let (whole, acting) = {
-            let state = self.state();
-            (state.whole.contains(name), state.acting)
-        };
-        let filters = &self.shared.filters[self.which.clone()];
-        let predicate = |filter: &Filter| if whole { None } else { filter.predicate(name, &schema, acting) };
+        let tables = &self.tables;
+        let schema = tables.schema(name).await?;
+        let (whole, acting) = (self.whole.contains(name), self.acting);
+        let filters = &tables.shared.filters[tables.which.clone()];
+        let predicate =
+            |filter: &Filter| if whole { filter.whole().predicate(name, &schema, acting) } else { filter.predicate(name, &schema, acting) };
         let table = |files: Vec<File>| -> Arc<dyn TableProvider> {
-            Arc::new(CaptureTable::new(name, &schema, self.shared.url.clone(), files, self.which.len() > 1))
+            Arc::new(CaptureTable::new(name, &schema, tables.shared.url.clone(), files, tables.which.len() > 1))
         };
         let filtered = |files: Vec<File>, predicate: Option<Expr>| {
             let plan = LogicalPlanBuilder::scan(name, provider_as_source(table(files)), None)?;
@@ -186,39 +200,40 @@ impl Tables {
         };
         let first = filters.first().and_then(predicate);
         if filters.iter().all(|filter| predicate(filter) == first) {
-            let files = self.files(name);
+            let files = tables.files(name);
             return Ok(match first {
                 Some(predicate) => Arc::new(ViewTable::new(filtered(files, Some(predicate))?.build()?, None)),
                 None => table(files),
             });
         }
         // Times that are relative to the start of each capture, or processes that are others in each.
-        let parts = self.which.clone().map(|i| {
-            let files = self.shared.files[i].get(name).cloned().unwrap_or_default();
-            filtered(files, predicate(&self.shared.filters[i]))?.build()
+        let parts = tables.which.clone().map(|i| {
+            let files = tables.shared.files[i].get(name).cloned().unwrap_or_default();
+            filtered(files, predicate(&tables.shared.filters[i]))?.build()
         });
         Ok(Arc::new(ViewTable::new(union(parts.collect::<Result<_>>()?)?, None)))
     }
 
     /// A report with its default parameters, as a table.
     async fn view(&self, query: &Query) -> Result<Option<Arc<dyn TableProvider>>> {
-        if let Some(table) = query.needs.iter().find(|table| !self.is_captured(table)) {
-            let why = self.missing(table);
-            self.state().missing.get_or_insert(why);
+        let tables = &self.tables;
+        if let Some(table) = query.needs.iter().find(|table| !tables.is_captured(table)) {
+            let why = tables.missing(table);
+            self.found().missing.get_or_insert(why);
             return Ok(None);
         }
         let values = params::defaults(query)?;
-        let within: Vec<String> = self.within.iter().cloned().chain([query.name.to_owned()]).collect();
+        let within: Vec<String> = tables.within.iter().cloned().chain([query.name.to_owned()]).collect();
         let mut parts = Vec::new();
-        for i in self.which.clone() {
-            let engine = Engine::within(self.shared.clone(), i..i + 1, within.clone());
-            let mut frame = engine.report(query, &values).await?;
-            if self.which.len() > 1 {
-                for (column, value) in PARTITION_COLUMNS.iter().zip(&self.shared.partitions[i]) {
+        for i in tables.which.clone() {
+            let engine = Engine::within(tables.shared.clone(), i..i + 1, within.clone());
+            let Planned { mut frame, tables: touched } = engine.report(query, &values).await?;
+            if tables.which.len() > 1 {
+                for (column, value) in PARTITION_COLUMNS.iter().zip(&tables.shared.partitions[i]) {
                     frame = frame.with_column(column, lit(value.as_str()))?;
                 }
             }
-            self.state().touched.extend(engine.tables().touched());
+            self.found().touched.extend(touched);
             parts.push(frame.into_unoptimized_plan());
         }
         Ok(Some(Arc::new(ViewTable::new(union(parts)?, None))))
@@ -233,37 +248,36 @@ fn union(parts: Vec<LogicalPlan>) -> Result<LogicalPlan> {
 }
 
 #[async_trait]
-impl SchemaProvider for Tables {
+impl SchemaProvider for Lookup {
     fn table_names(&self) -> Vec<String> {
-        self.names().into_iter().filter(|name| self.is_captured(name)).map(str::to_owned).collect()
+        self.tables.names().into_iter().filter(|name| self.tables.is_captured(name)).map(str::to_owned).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        let optional = self.state().optional.contains(name);
-        if let Some(query) = self.shared.reports.get(name)
+        if let Some(query) = self.tables.shared.reports.get(name)
             && events::table(name).is_none()
-            && !self.within.iter().any(|other| other == name)
+            && !self.tables.within.iter().any(|other| other == name)
         {
             return self.view(query).await;
         }
-        if !optional && !self.is_captured(name) {
+        if !self.optional.contains(name) && !self.tables.is_captured(name) {
             // Not an error yet: a statement that may not run at all is refused for what it is.
-            let why = self.missing(name);
-            self.state().missing.get_or_insert(why);
+            let why = self.tables.missing(name);
+            self.found().missing.get_or_insert(why);
             return Ok(None);
         }
-        self.state().touched.insert(name.to_owned());
+        self.found().touched.insert(name.to_owned());
         self.provider(name).await.map(Some)
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.is_captured(name) || self.shared.reports.get(name).is_some()
+        self.tables.is_captured(name) || self.tables.shared.reports.get(name).is_some()
     }
 }
 
 /// The catalogue with the one schema there is.
 #[derive(Debug)]
-pub struct Catalog(pub Arc<Tables>);
+pub struct Catalog(pub Arc<Lookup>);
 
 impl CatalogProvider for Catalog {
     fn schema_names(&self) -> Vec<String> {

@@ -80,9 +80,9 @@ pub async fn paths(engine: &Engine) -> Result<HashMap<i64, String>> {
 
 async fn rows(engine: &Engine, sql: &str) -> Result<Vec<(i64, i64, String)>> {
     const TABLES: [&str; 3] = ["process", "process_exec", "process_fork"];
-    engine.tables().begin(Reading { optional: &TABLES, whole: &TABLES, ..Reading::default() });
+    let reading = Reading { optional: &TABLES, whole: &TABLES, ..Reading::default() };
     let mut rows = Vec::new();
-    for batch in engine.query(sql, Vec::new()).await?.collect().await? {
+    for batch in engine.read(sql, reading, Vec::new()).await?.frame.collect().await? {
         let cells = Cells::new(&batch)?;
         for row in 0..cells.rows() {
             let number = |column| cells.int(column, row).unwrap_or(-1);

@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Expr, col, lit};
 use std::sync::Arc;
 
 /// Tables whose rows tell a state that holds for the window rather than what happened at an instant: `ts` doesn't limit them.
-const STATES: [&str; 5] = ["process", "tcp_socket", "capture", "clock", "loss"];
+const STATES: [&str; 6] = ["process", "tcp_socket", "capture", "clock", "loss", "probe_library"];
 /// Connections have a beginning and an end: they belong to each window that they overlap.
 const SPANS: &[(&str, &str, &str)] = &[("tcp_connection", "opened_ts", "closed_ts")];
 
@@ -20,6 +20,9 @@ pub struct Filter {
     pub from: Option<i64>,
     /// Before this instant, ns since 1970.
     pub to: Option<i64>,
+    /// The capture's window, ns since 1970: what lies outside was recorded before all hooks were attached or while they were detached, by some of
+    /// them and not by others, and is in no answer. Either end may be open.
+    pub recorded: (Option<i64>, Option<i64>),
     /// Events of this process.
     pub pid: Option<i32>,
     /// Events of this thread.
@@ -52,16 +55,24 @@ impl Filter {
         self.pid.is_some() || self.tid.is_some() || self.comm.is_some() || self.cgroup.is_some()
     }
 
+    /// The filter that leaves all that was recorded in the window.
+    pub fn whole(&self) -> Filter {
+        Filter { recorded: self.recorded, ..Filter::default() }
+    }
+
     /// The condition on the rows of a table, `None` if all of them are wanted.
     pub fn predicate(&self, table: &str, schema: &Schema, task: Acting) -> Option<Expr> {
         let has = |column: &str| schema.column_with_name(column).is_some();
         let mut conditions = Vec::new();
+        let from = self.from.max(self.recorded.0);
+        // Without an end, the other one.
+        let to = [self.to, self.recorded.1].into_iter().flatten().min();
         if let Some((_, begin, end)) = SPANS.iter().find(|(name, ..)| *name == table) {
-            conditions.extend(self.from.map(|from| col(*end).is_null().or(col(*end).gt_eq(instant(from)))));
-            conditions.extend(self.to.map(|to| col(*begin).is_null().or(col(*begin).lt(instant(to)))));
+            conditions.extend(from.map(|from| col(*end).is_null().or(col(*end).gt_eq(instant(from)))));
+            conditions.extend(to.map(|to| col(*begin).is_null().or(col(*begin).lt(instant(to)))));
         } else if has("ts") && !STATES.contains(&table) {
-            conditions.extend(self.from.map(|from| col("ts").gt_eq(instant(from))));
-            conditions.extend(self.to.map(|to| col("ts").lt(instant(to))));
+            conditions.extend(from.map(|from| col("ts").gt_eq(instant(from))));
+            conditions.extend(to.map(|to| col("ts").lt(instant(to))));
         }
         let is = |value: Expr| move |column: Expr| column.eq(value.clone());
         conditions.extend(self.pid.and_then(|pid| acting(&has, "pid", task, &is(lit(pid)))));
@@ -106,6 +117,23 @@ mod tests {
             let has = |column: &str| schema.as_ref().is_some_and(|schema| schema.column_with_name(column).is_some());
             assert!(has(begin) && has(end), "{name}");
         }
+    }
+
+    #[test]
+    fn nothing_outside_of_the_capture_is_seen() {
+        let recorded = (Some(5), Some(9));
+        let conditions = |filter: Filter, table: &str| {
+            let schema = events::table(table).map(ebrec_format::Table::schema);
+            schema.and_then(|schema| filter.predicate(table, &schema, Acting::Both)).map(|p| p.to_string())
+        };
+        let at = |ns: i64| instant(ns).to_string();
+        let within = |from: i64, to: i64| Some(format!("ts >= {} AND ts < {}", at(from), at(to)));
+        let filter = |from, to| Filter { from, to, recorded, ..Filter::default() };
+        assert_eq!(conditions(filter(None, None), "signal"), within(5, 9));
+        assert_eq!(conditions(filter(Some(1), Some(20)), "signal"), within(5, 9));
+        assert_eq!(conditions(filter(Some(6), Some(7)), "signal"), within(6, 7));
+        // What was there at the start was there before.
+        assert_eq!(conditions(filter(None, None), "process"), None);
     }
 
     #[test]

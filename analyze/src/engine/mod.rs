@@ -3,31 +3,37 @@
 //! * [`store`] serves byte ranges of the segments; there is no other store, not even for local files.
 //! * [`table`] scans them as Parquet, [`catalog`] names them, [`filter`] narrows them to what the user asked for.
 //! * Statements that define, change, write or set anything are refused.
-//! * Memory is limited; what doesn't fit is spilled to a temporary directory that is removed in the end.
+//! * Memory is limited; what doesn't fit is spilled to a temporary directory ([`spill`]) that is removed in the end.
 
 pub mod catalog;
 pub mod cgroup;
 pub mod filter;
 pub mod functions;
 pub mod portable;
+pub mod spill;
+mod statement;
 pub mod store;
 pub mod table;
 
 use crate::error::{Error, Result};
 use crate::query::params::{self, Values};
 use crate::query::{Queries, Query};
-use catalog::{CATALOG, Catalog, SCHEMA, Tables};
+use catalog::{CATALOG, Catalog, Reading, SCHEMA, Tables};
+use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use ebrec_format::capture::Capture;
 use filter::Filter;
+pub use statement::MOST_OPERATORS;
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -58,12 +64,22 @@ pub struct Shared {
     reports: Queries,
 }
 
-/// The opened captures, or one of them, and the SQL session over them.
+/// The opened captures, or one of them, and the SQL session over them. Queries on it can be planned and run at the same time.
 pub struct Engine {
     shared: Arc<Shared>,
     which: Range<usize>,
-    tables: Arc<Tables>,
-    context: SessionContext,
+    tables: Tables,
+    /// What the sessions of the queries are made of.
+    state: SessionState,
+}
+
+/// A query that can run.
+#[derive(Debug)]
+pub struct Planned {
+    /// Its plan.
+    pub frame: DataFrame,
+    /// The tables that it reads.
+    pub tables: Vec<String>,
 }
 
 impl Engine {
@@ -73,7 +89,12 @@ impl Engine {
     }
 
     /// A session over `captures`, each seen through its filter (one of `filters`, in the same order), in `memory` bytes, with `reports` as views.
-    pub fn new(captures: Vec<Capture>, filters: Vec<Filter>, memory: usize, reports: Queries) -> Result<Engine> {
+    pub fn new(captures: Vec<Capture>, mut filters: Vec<Filter>, memory: usize, reports: Queries) -> Result<Engine> {
+        for (capture, filter) in captures.iter().zip(&mut filters) {
+            // The manifest of a recording that goes on or was killed doesn't know its end.
+            let ended = Some(capture.manifest.ended_ns).filter(|_| capture.manifest.complete);
+            filter.recorded = (Some(capture.manifest.started_ns), ended);
+        }
         let url = ObjectStoreUrl::parse(STORE_URL)?;
         let mut store = CaptureStore::default();
         let mut files = Vec::new();
@@ -101,9 +122,8 @@ impl Engine {
     fn within(shared: Arc<Shared>, which: Range<usize>, within: Vec<String>) -> Engine {
         let context = SessionContext::new_with_config_rt(config(shared.memory), shared.runtime.clone());
         functions::register(&context);
-        let tables = Arc::new(Tables::new(shared.clone(), which.clone(), within));
-        context.register_catalog(CATALOG, Arc::new(Catalog(tables.clone())));
-        Engine { shared, which, tables, context }
+        let tables = Tables::new(shared.clone(), which.clone(), within);
+        Engine { shared, which, tables, state: context.state() }
     }
 
     /// Sessions over each of the captures alone.
@@ -138,7 +158,7 @@ impl Engine {
 
     /// The names of the functions that a query may use.
     pub fn functions(&self) -> Vec<String> {
-        let state = self.context.state();
+        let state = &self.state;
         let mut names: Vec<String> = state.scalar_functions().keys().chain(state.aggregate_functions().keys()).cloned().collect();
         names.extend(state.window_functions().keys().cloned());
         names.sort();
@@ -155,9 +175,10 @@ impl Engine {
         for table in query.uses.iter().filter(|table| !self.tables.is_captured(table)) {
             narrowed.extend(ebrec_format::events::table(table).map(|declared| portable::empty(table, &declared.schema())));
         }
-        for table in query.needs.iter().chain(&query.uses).filter(|table| !query.whole.contains(table) && self.tables.is_captured(table)) {
+        for table in query.needs.iter().chain(&query.uses).filter(|table| self.tables.is_captured(table)) {
+            let filter = if query.whole.contains(table) { self.filter().whole() } else { self.filter().clone() };
             let schema = ebrec_format::events::table(table).map(ebrec_format::Table::schema);
-            if let Some(predicate) = schema.and_then(|schema| self.filter().predicate(table, &schema, query.acting)) {
+            if let Some(predicate) = schema.and_then(|schema| filter.predicate(table, &schema, query.acting)) {
                 narrowed.push(format!("{table} AS (SELECT * FROM {SCHEMA}.{table} WHERE {})", portable::condition(&predicate)?));
             }
         }
@@ -172,27 +193,36 @@ impl Engine {
     }
 
     /// Plans a report, over one capture.
-    pub async fn report(&self, query: &Query, values: &Values) -> Result<DataFrame> {
+    pub async fn report(&self, query: &Query, values: &Values) -> Result<Planned> {
+        let query = &query.prepare(values)?;
         if let Some(table) = query.needs.iter().find(|table| !self.tables.is_captured(table)) {
             return Err(self.tables.missing(table));
         }
-        let query = &query.prepare(values)?;
-        self.tables.begin(query.reading());
-        self.query(&query.sql, params::bindings(self, values)).await
+        self.read(&query.sql, query.reading(), params::bindings(self, values)).await
     }
 
-    /// Plans one statement, which may only read, with its parameters bound. Tables are looked up now, nothing is read.
-    pub async fn query(&self, sql: &str, parameters: Vec<(String, ScalarValue)>) -> Result<DataFrame> {
+    /// Plans one statement, which may only read, with its parameters bound.
+    pub async fn query(&self, sql: &str, parameters: Vec<(String, ScalarValue)>) -> Result<Planned> {
+        self.read(sql, Reading::default(), parameters).await
+    }
+
+    /// The same, for a statement that reads the tables in its own way. Tables are looked up now, nothing is read.
+    pub async fn read(&self, sql: &str, reading: Reading<'_>, parameters: Vec<(String, ScalarValue)>) -> Result<Planned> {
+        let lookup = Arc::new(self.tables.read(reading));
+        let catalogs = MemoryCatalogProviderList::new();
+        catalogs.register_catalog(CATALOG.to_owned(), Arc::new(Catalog(lookup.clone())));
+        let state = SessionStateBuilder::new_from_existing(self.state.clone()).with_catalog_list(Arc::new(catalogs)).build();
+        let statement = statement::parse(&state, sql)?;
+        // A table that isn't there is the cause of whatever else the planner says.
+        let plan = state.statement_to_plan(statement).await.map_err(|error| lookup.not_found().unwrap_or_else(|| error.into()))?;
         let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        let frame = self.context.sql_with_options(sql, options).await.map_err(|error| match self.tables.not_found() {
-            Some(missing) if error.to_string().contains("not found") => missing,
-            _ => error.into(),
-        })?;
-        if parameters.is_empty() {
-            return Ok(frame);
+        options.verify_plan(&plan).map_err(|_| statement::refused())?;
+        let mut frame = DataFrame::new(state, plan);
+        if !parameters.is_empty() {
+            let parameters: HashMap<String, ScalarValue> = parameters.into_iter().collect();
+            frame = frame.with_param_values(ParamValues::from(parameters))?;
         }
-        let parameters: HashMap<String, ScalarValue> = parameters.into_iter().collect();
-        Ok(frame.with_param_values(ParamValues::from(parameters))?)
+        Ok(Planned { frame, tables: lookup.touched() })
     }
 
     /// The window that is looked at: `--from` and `--to`, else all that was recorded. ns since 1970.
@@ -240,7 +270,10 @@ fn partitions_of(captures: &[Capture]) -> Vec<[String; 2]> {
 fn runtime(memory: usize, url: &ObjectStoreUrl, store: Arc<CaptureStore>) -> Result<Arc<RuntimeEnv>> {
     let consumers = NonZeroUsize::new(5).unwrap_or(NonZeroUsize::MIN);
     let pool = TrackConsumersPool::new(FairSpillPool::new(memory), consumers);
-    let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc()?;
+    // Where there is no place for spilled data, queries that need none still run.
+    let mode = spill::directory().map_or(DiskManagerMode::Disabled, |directory| DiskManagerMode::Directories(vec![directory]));
+    let disk = DiskManagerBuilder::default().with_mode(mode);
+    let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build_arc()?;
     // DataFusion brings a store for local files; a query that names a path must find nothing there.
     runtime.deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref())?;
     runtime.register_object_store(url.as_ref(), store);

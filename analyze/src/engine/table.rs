@@ -2,7 +2,7 @@
 //!
 //! The schema comes from the declarations in [`ebrec_format::events`], not from the files: a column that an older capture
 //! lacks is null, one that a newer capture has in addition is not shown. The footers are read when the table is scanned, never
-//! before. They give the statistics by which files, row groups and pages are skipped, and the columns are checked
+//! before, and checked ([`footer`]). They give the statistics by which files, row groups and pages are skipped, and the columns are checked
 //! against the declaration there: a file with other types is refused, not converted.
 
 use crate::error::Error;
@@ -12,21 +12,30 @@ use bytes::Bytes;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use datafusion::datasource::physical_plan::parquet::{CachedParquetFileReaderFactory, CachedParquetMetaData, ParquetFileReaderFactory};
 use datafusion::datasource::physical_plan::{
     FileGroup, FileScanConfigBuilder, ParquetSource, wrap_partition_type_in_dict, wrap_partition_value_in_dict,
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::cache::Cache;
+use datafusion::execution::cache::cache_manager::{CachedFileMetadataEntry, FileMetadataCache};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use ebrec_format::footer;
+use futures::future::BoxFuture;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::arrow::parquet_to_arrow_schema;
+use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The columns that tell captures apart when several are opened.
@@ -65,11 +74,8 @@ impl CaptureTable {
         let runtime = state.runtime_env();
         let store = runtime.object_store(&self.url)?;
         check_frame(store.as_ref(), &self.name, file).await?;
-        let metadata = DFParquetMetadata::new(store.as_ref(), &file.meta)
-            .with_file_metadata_cache(Some(runtime.cache_manager.get_file_metadata_cache()))
-            .fetch_metadata()
-            .await
-            .map_err(|error| damaged(&self.name, file, error.find_root().strip_backtrace()))?;
+        let cache = runtime.cache_manager.get_file_metadata_cache();
+        let metadata = metadata(store.as_ref(), &self.name, file, &cache).await?;
         self.check(file, &metadata)?;
         let statistics = DFParquetMetadata::statistics_from_parquet_metadata(&metadata, self.schema.file_schema())?;
         let columns = self.schema.table_partition_cols().iter();
@@ -80,8 +86,7 @@ impl CaptureTable {
 
     /// Refuses a file whose columns have other types than declared.
     fn check(&self, file: &File, metadata: &ParquetMetaData) -> Result<()> {
-        let found = metadata.file_metadata();
-        let found = parquet_to_arrow_schema(found.schema_descr(), found.key_value_metadata())?;
+        let found = parquet_to_arrow_schema(metadata.file_metadata().schema_descr(), None)?;
         for column in self.schema.file_schema().fields() {
             let Ok(other) = found.field_with_name(column.name()) else { continue };
             if !same_kind(column.data_type(), other.data_type()) {
@@ -112,6 +117,64 @@ pub(super) async fn check_frame(store: &dyn ObjectStore, table: &str, file: &Fil
         return Ok(());
     }
     Err(damaged(table, file, "it is not Parquet"))
+}
+
+/// The footer of a file, checked; kept in the cache as it is then.
+pub(super) async fn metadata(
+    store: &dyn ObjectStore,
+    table: &str,
+    file: &File,
+    cache: &Arc<FileMetadataCache>,
+) -> Result<Arc<ParquetMetaData>> {
+    let fetched = DFParquetMetadata::new(store, &file.meta).with_file_metadata_cache(Some(cache.clone())).fetch_metadata().await;
+    let fetched = fetched.map_err(|error| damaged(table, file, error.find_root().strip_backtrace()))?;
+    let checked = footer::checked(&fetched, file.meta.size).map_err(|why| damaged(table, file, why))?;
+    if !Arc::ptr_eq(&checked, &fetched) {
+        let entry = CachedFileMetadataEntry::new(file.meta.clone(), Arc::new(CachedParquetMetaData::new(checked.clone())));
+        cache.put(&file.meta.location, entry);
+    }
+    Ok(checked)
+}
+
+/// Readers of files whose footers are checked, also when one was dropped from the cache and is read again.
+#[derive(Debug)]
+struct CheckedReaders(CachedParquetFileReaderFactory);
+
+impl ParquetFileReaderFactory for CheckedReaders {
+    fn create_reader(
+        &self,
+        partition: usize,
+        file: PartitionedFile,
+        hint: Option<usize>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> Result<Box<dyn AsyncFileReader + Send>> {
+        let len = file.object_meta.size;
+        Ok(Box::new(CheckedReader { reader: self.0.create_reader(partition, file, hint, metrics)?, len }))
+    }
+}
+
+struct CheckedReader {
+    reader: Box<dyn AsyncFileReader + Send>,
+    len: u64,
+}
+
+impl AsyncFileReader for CheckedReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        self.reader.get_bytes(range)
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
+        self.reader.get_byte_ranges(ranges)
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
+        let len = self.len;
+        let fetched = self.reader.get_metadata(options);
+        Box::pin(async move { footer::checked(&fetched.await?, len).map_err(ParquetError::General) })
+    }
 }
 
 /// The error of a segment that can't be read.
@@ -181,6 +244,7 @@ impl TableProvider for CaptureTable {
         let runtime = state.runtime_env();
         let readers =
             CachedParquetFileReaderFactory::new(runtime.object_store(&self.url)?, runtime.cache_manager.get_file_metadata_cache());
+        let readers = CheckedReaders(readers);
         let source = ParquetSource::new(self.schema.clone())
             .with_table_parquet_options(state.default_table_options().parquet)
             .with_parquet_file_reader_factory(Arc::new(readers));

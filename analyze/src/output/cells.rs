@@ -210,7 +210,9 @@ fn exit(cells: &Cells, column: &Column, row: usize) -> String {
     let argument = |i: usize| column.arguments.get(i).and_then(|name| cells.int(name, row));
     match (cells.int(column.name, row), argument(0)) {
         (_, Some(signal)) => {
-            let name = usize::try_from(signal).ok().and_then(|signal| SIGNALS.get(signal)).copied().unwrap_or("Unknown signal");
+            // strsignal(3) numbers those beyond; their names say more.
+            let number = u32::try_from(signal).unwrap_or_default();
+            let name = SIGNALS.get(number as usize).map_or_else(|| ebrec_format::kind::signal_name(number), |name| (*name).to_owned());
             let core = if argument(1) == Some(1) { ", core dumped" } else { "" };
             format!("signal {signal} ({name}){core}")
         }

@@ -1,6 +1,8 @@
 //! Getting results out: formats for people, for programs, for documents.
 
 pub mod cells;
+pub mod escape;
+pub mod file;
 pub mod hist;
 pub mod machine;
 pub mod report;
@@ -8,11 +10,13 @@ pub mod stacks;
 pub mod table;
 pub mod text;
 
+use crate::cli::Globals;
 use crate::error::{Error, Result};
 use clap::ValueEnum;
-use std::fs::File;
+use escape::{Escaped, Through};
+use file::{Inputs, Pending};
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows that a terminal shows unless `--rows` says otherwise.
@@ -48,13 +52,48 @@ pub struct Settings {
     pub format: Format,
     /// The file, `None` for stdout.
     pub file: Option<PathBuf>,
+    /// Whether the file may be replaced if it exists.
+    pub force: bool,
+    /// What is read, and never replaced.
+    pub inputs: Arc<Inputs>,
     /// `--rows`: the largest number of rows of a table; 0 is all.
     pub rows: Option<usize>,
+    /// Whether text that a spreadsheet would compute is marked as text in CSV.
+    pub spreadsheet: bool,
     /// Whether to say nothing on stderr but errors.
     pub quiet: bool,
 }
 
 impl Settings {
+    /// As the options say, for a command that reads `inputs`.
+    pub fn of(globals: &Globals, inputs: Inputs) -> Settings {
+        // As everywhere, a dash is stdout, and so is its name.
+        let file = globals.out.clone().filter(|path| !["-", "/dev/stdout"].iter().any(|stdout| path.as_os_str() == *stdout));
+        Settings {
+            format: globals.format,
+            file,
+            force: globals.force,
+            inputs: Arc::new(inputs),
+            rows: globals.rows,
+            spreadsheet: globals.spreadsheet,
+            quiet: globals.quiet,
+        }
+    }
+
+    /// Says before the work begins what [`Settings::open`] would refuse after it.
+    pub fn check(&self) -> Result<()> {
+        if self.spreadsheet && self.format != Format::Csv {
+            return Err(Error::text("--spreadsheet is about CSV").hint("--output csv --spreadsheet"));
+        }
+        match &self.file {
+            Some(path) => file::check(path, self.force, &self.inputs),
+            None if self.format == Format::Parquet && self.on_terminal() => {
+                Err(Error::text("Parquet is not for terminals").hint("write it to a file: -o NAME.parquet"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Whether results appear on a terminal.
     pub fn on_terminal(&self) -> bool {
         self.file.is_none() && io::stdout().is_terminal()
@@ -71,38 +110,33 @@ impl Settings {
         self.rows.map_or(default, |rows| (rows > 0).then_some(rows))
     }
 
-    /// Opens the destination, which was opened `before` so many times: a file is continued then.
-    pub fn open_again(&self, before: usize) -> Result<Destination> {
-        let Some(path) = self.file.as_ref().filter(|_| before > 0) else { return self.open() };
-        let file = File::options().append(true).open(path).map_err(|error| Error::new(path.display(), error))?;
-        Ok(Destination { inner: BufWriter::with_capacity(1 << 16, Box::new(file)), escape: false })
-    }
-
-    /// Opens the destination.
+    /// Opens the destination. What goes to a file is there when [`Destination::finish`] was called, and not before.
     pub fn open(&self) -> Result<Destination> {
-        let inner: Box<dyn Write + Send> = match &self.file {
-            Some(path) => Box::new(create(path)?),
-            None if self.format == Format::Parquet && self.on_terminal() => {
-                return Err(Error::text("Parquet is not for terminals").hint("write it to a file: -o NAME.parquet"));
-            }
-            None => Box::new(io::stdout()),
+        self.check()?;
+        let inner = match &self.file {
+            Some(path) => Inner::File(Pending::new(path, self.force, &self.inputs)?),
+            None => Inner::Stream(Box::new(io::stdout())),
         };
-        // JSON escapes control characters itself, tables and Markdown are escaped when they are made.
-        let escape = self.format == Format::Csv && self.on_terminal();
-        Ok(Destination { inner: BufWriter::with_capacity(1 << 16, inner), escape })
+        // Tables and Markdown are made harmless when they are made.
+        let through = match self.format {
+            Format::Json | Format::Jsonl => Through::Json,
+            Format::Csv if self.on_terminal() => Through::Terminal,
+            _ => Through::Raw,
+        };
+        Ok(Destination(Escaped::new(BufWriter::with_capacity(1 << 16, inner), through)))
     }
 
     /// Says something that isn't data.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            // Nobody can be told that stderr is closed.
-            let _ = writeln!(io::stderr(), "{text}");
+            say(text);
         }
     }
 }
 
-fn create(path: &Path) -> Result<File> {
-    File::create(path).map_err(|error| Error::new(path.display(), error).hint("give a file that can be written with -o"))
+/// Says a line on stderr. Nobody can be told that stderr is closed or full.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", escape::terminal(text));
 }
 
 /// What was written to memory.
@@ -128,32 +162,55 @@ impl Write for Memory {
     }
 }
 
+enum Inner {
+    Stream(Box<dyn Write + Send>),
+    File(Pending),
+}
+
+impl Write for Inner {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Inner::Stream(stream) => stream.write(bytes),
+            Inner::File(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Inner::Stream(stream) => stream.flush(),
+            Inner::File(file) => file.flush(),
+        }
+    }
+}
+
+/// An opened destination. Dropped before [`Destination::finish`], a file has never been there.
+pub struct Destination(Escaped<BufWriter<Inner>>);
+
 impl Destination {
     /// A destination in memory.
     pub fn memory() -> (Destination, Memory) {
         let memory = Memory::default();
-        (Destination { inner: BufWriter::with_capacity(1 << 12, Box::new(memory.clone())), escape: false }, memory)
+        let inner = Inner::Stream(Box::new(memory.clone()));
+        (Destination(Escaped::new(BufWriter::with_capacity(1 << 12, inner), Through::Raw)), memory)
     }
-}
 
-/// An opened destination.
-pub struct Destination {
-    inner: BufWriter<Box<dyn Write + Send>>,
-    escape: bool,
+    /// Writes what is left, and gives a file its name.
+    pub fn finish(self) -> Result<()> {
+        let mut buffer = self.0.into_inner();
+        buffer.flush()?;
+        match buffer.into_inner().map_err(io::IntoInnerError::into_error)? {
+            Inner::Stream(_) => Ok(()),
+            Inner::File(file) => file.commit(),
+        }
+    }
 }
 
 impl Write for Destination {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.escape {
-            let text = String::from_utf8_lossy(bytes);
-            let lines: Vec<String> = text.split('\n').map(text::escape).collect();
-            self.inner.write_all(lines.join("\n").as_bytes())?;
-            return Ok(bytes.len());
-        }
-        self.inner.write(bytes)
+        self.0.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+        self.0.flush()
     }
 }

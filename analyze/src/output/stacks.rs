@@ -119,18 +119,27 @@ impl<'a> Stacks<'a> {
         Ok(())
     }
 
-    /// Writes what is left.
-    pub fn finish(mut self) -> Result<()> {
+    /// Writes what is left, and gives the destination back.
+    pub fn finish(mut self) -> Result<Destination> {
         if let Some(lines) = self.lines.filter(|lines| !lines.is_empty()) {
             let mut options = inferno::flamegraph::Options::default();
             options.title = self.style.query.help.to_owned();
             options.count_name = self.style.unit().to_owned();
             // The same function has the same colour in every picture.
             options.deterministic = true;
-            inferno::flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut self.destination)
-                .map_err(|error| Error::new("the flame graph", error))?;
+            draw(&mut options, lines.iter().map(String::as_str), &mut self.destination)?;
         }
-        self.destination.flush()?;
-        Ok(())
+        Ok(self.destination)
     }
+}
+
+/// Draws a flame graph. It is drawn in memory first: an error of writing is then one of writing, whatever the library makes of it.
+pub fn draw<'a>(
+    options: &mut inferno::flamegraph::Options<'_>,
+    lines: impl IntoIterator<Item = &'a str>,
+    to: &mut impl Write,
+) -> Result<()> {
+    let mut picture = Vec::new();
+    inferno::flamegraph::from_lines(options, lines, &mut picture).map_err(|error| Error::new("the flame graph", error))?;
+    Ok(to.write_all(&picture)?)
 }

@@ -1,5 +1,6 @@
 //! Tables for people and for documents, of any result: aligned columns, and Markdown.
 
+use super::escape::cell;
 use super::hist::log2;
 use super::text::{escape, pad, shorten, width};
 use super::{Destination, Format, Settings};
@@ -37,11 +38,13 @@ pub struct Table {
 impl Table {
     /// A table with the columns of `schema`.
     pub fn new(settings: &Settings, schema: &SchemaRef, destination: Destination) -> Table {
+        let markdown = settings.format == Format::Markdown;
         Table {
             destination,
-            markdown: settings.format == Format::Markdown,
+            markdown,
             terminal: settings.width(),
-            headings: schema.fields().iter().map(|field| escape(field.name())).collect(),
+            // Columns have names such as tx_bytes, which mean nothing to Markdown unless somebody chose others.
+            headings: schema.fields().iter().map(|field| if markdown { heading(field.name()) } else { escape(field.name()) }).collect(),
             right: schema.fields().iter().map(|field| field.data_type().is_numeric()).collect(),
             plan: schema.fields().iter().map(|field| field.name().as_str()).eq(["plan_type", "plan"]) && settings.format == Format::Table,
             hist: schema
@@ -66,7 +69,9 @@ impl Table {
             return self.histograms(batch, &columns, column);
         }
         for row in 0..batch.num_rows() {
-            let cells: Vec<String> = columns.iter().map(|column| escape(&column.value(row).to_string())).collect();
+            let shown = |column: &ArrayFormatter<'_>| column.value(row).to_string();
+            let cells: Vec<String> =
+                columns.iter().map(|column| if self.markdown { cell(&shown(column)) } else { escape(&shown(column)) }).collect();
             match &self.widths {
                 Some(_) => self.line(&cells)?,
                 None => self.waiting.push(cells),
@@ -103,12 +108,12 @@ impl Table {
         Ok(())
     }
 
-    /// Writes what is left.
-    pub fn finish(mut self) -> Result<()> {
+    /// Writes what is left, and gives the destination back.
+    pub fn finish(mut self) -> Result<Destination> {
         if self.widths.is_none() && !self.plan && self.hist.is_none() {
             self.begin()?;
         }
-        Ok(self.destination.flush()?)
+        Ok(self.destination)
     }
 
     fn begin(&mut self) -> Result<()> {
@@ -142,13 +147,7 @@ impl Table {
     fn line(&mut self, cells: &[String]) -> Result<()> {
         let widths = self.widths.as_deref().unwrap_or_default();
         let cells = cells.iter().zip(widths).zip(&self.right).map(|((cell, width), right)| {
-            let cell = if self.markdown {
-                cell.replace('|', "\\|")
-            } else if self.terminal.is_some() {
-                shorten(cell, *width)
-            } else {
-                cell.clone()
-            };
+            let cell = if self.terminal.is_some() && !self.markdown { shorten(cell, *width) } else { cell.clone() };
             pad(&cell, *width, *right)
         });
         let cells: Vec<String> = cells.collect();
@@ -159,6 +158,12 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// The name of a column in Markdown.
+fn heading(name: &str) -> String {
+    let is_word = name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.ends_with(|c: char| c.is_ascii_alphanumeric());
+    if is_word && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') { name.to_owned() } else { cell(name) }
 }
 
 /// Takes from the widest columns of text until the line fits the terminal. Numbers are never cut: half of one is a lie.

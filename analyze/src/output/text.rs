@@ -1,37 +1,7 @@
-//! Text from a capture on a terminal: names and arguments are chosen by whoever was recorded, not by us.
+//! Text that people read: its width, its parts, its numbers.
 
-use std::fmt::Write;
+pub use super::escape::terminal as escape;
 use unicode_width::UnicodeWidthStr;
-
-/// `text` with everything that could move a cursor, change a colour or reorder what is read replaced by its code.
-///
-/// The capture doubles backslashes, so `\x1b` in what is printed is never part of the original text.
-pub fn escape(text: &str) -> String {
-    if !text.chars().any(is_dangerous) {
-        return text.to_owned();
-    }
-    let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        match c {
-            c if !is_dangerous(c) => out.push(c),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            '\r' => out.push_str("\\r"),
-            c if u32::from(c) < 0x100 => {
-                let _ = write!(out, "\\x{:02x}", u32::from(c));
-            }
-            c => {
-                let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
-            }
-        }
-    }
-    out
-}
-
-/// Control characters, and those that change the order or the visibility of others.
-fn is_dangerous(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
 
 /// Columns that `text` takes on a terminal.
 pub fn width(text: &str) -> usize {
@@ -77,12 +47,6 @@ pub fn thousands(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_from_a_capture_reaches_the_terminal_as_a_command() {
-        assert_eq!(escape("a\u{1b}[31mb\r\n\u{202e}x\u{9b}"), "a\\x1b[31mb\\r\\n\\u{202e}x\\x9b");
-        assert_eq!(escape("grün \\\\ ok"), "grün \\\\ ok");
-    }
 
     #[test]
     fn text_is_cut_by_what_is_seen() {

@@ -19,6 +19,8 @@ pub struct Query {
     pub needs: Vec<&'static str>,
     /// Tables that it can do without.
     pub uses: Vec<&'static str>,
+    /// With a flag, a table without which it can't answer: table and flag.
+    pub needs_if: Vec<(&'static str, &'static str)>,
     /// Tables that it reads without the filter.
     pub whole: Vec<&'static str>,
     /// Which task of a switch it is about.

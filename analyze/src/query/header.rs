@@ -4,9 +4,33 @@ use super::declaration::{Alias, Column, Condition, Param, ParamType, Query, Rend
 use super::{histogram, macros};
 use crate::engine::filter::Acting;
 use crate::error::{Error, Result};
+use crate::suggest::closest;
 
 /// The grammar, as queries/README.md prints it.
 pub const GRAMMAR: &str = include_str!("grammar.md");
+
+/// What a line of a header may begin with, followed by a colon and a space. Other lines are prose, unless they look like one of these.
+const DIRECTIVES: [&str; 19] = [
+    "group",
+    "needs",
+    "uses",
+    "whole",
+    "acting",
+    "conflicts",
+    "param",
+    "column",
+    "title",
+    "blocks",
+    "interval",
+    "histogram",
+    "by",
+    "buckets",
+    "line",
+    "stacks",
+    "finding",
+    "evidence",
+    "alias",
+];
 
 /// The longest help line.
 pub const MAX_HELP: usize = 70;
@@ -59,6 +83,7 @@ pub fn parse(name: &'static str, text: &'static str) -> Result<Query> {
         group: "",
         needs: Vec::new(),
         uses: Vec::new(),
+        needs_if: Vec::new(),
         whole: Vec::new(),
         acting: Acting::Both,
         acting_if: None,
@@ -90,7 +115,10 @@ fn declaration(query: &mut Query, line: &'static str) -> Result<(), String> {
     let (key, rest) = line.split_once(": ").unwrap_or((line, ""));
     match key {
         "group" => query.group = rest.trim(),
-        "needs" => query.needs = names(rest),
+        "needs" => match rest.split_once(" if ") {
+            Some((tables, flag)) => query.needs_if.extend(names(tables).into_iter().map(|table| (table, flag.trim()))),
+            None => query.needs = names(rest),
+        },
         "uses" => query.uses = names(rest),
         "whole" => query.whole = names(rest),
         "acting" => {
@@ -131,6 +159,7 @@ fn declaration(query: &mut Query, line: &'static str) -> Result<(), String> {
         }
         // Lines of a paragraph are joined: whoever prints it knows the width.
         _ if line.trim().is_empty() => query.prose.push_str("\n\n"),
+        _ if is_directive(line) => return Err(no_directive(key, DIRECTIVES.into_iter().chain(["example"]))),
         _ => {
             let gap = if query.prose.is_empty() || query.prose.ends_with('\n') { "" } else { " " };
             query.prose.push_str(gap);
@@ -138,6 +167,21 @@ fn declaration(query: &mut Query, line: &'static str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether a line has the form of a directive: a word in small letters, a colon, a space.
+pub fn is_directive(line: &str) -> bool {
+    line.split_once(": ").is_some_and(|(key, _)| !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+}
+
+/// Why a line that has the form of a directive is none: a misspelt one would be prose, and what it declares missing.
+pub fn no_directive<'a>(key: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    match closest(key, known) {
+        Some(other) => format!("there is no directive {key}; did you mean {other}?"),
+        None => {
+            format!("there is no directive {key}; a sentence of the description begins with a capital or has no colon after its first word")
+        }
+    }
 }
 
 pub(super) fn names(text: &'static str) -> Vec<&'static str> {
@@ -295,6 +339,7 @@ fn complete(query: &Query) -> Result<(), String> {
     };
     let hist = hist.chain(query.buckets.iter().flat_map(|(_, keys)| [&["unit", "low", "high", "count"], &keys[..]].concat())).chain(stacks);
     let flags = query.buckets.iter().map(|(flag, _)| *flag).chain(query.acting_if.map(|(flag, _)| flag));
+    let flags = flags.chain(query.needs_if.iter().map(|(_, flag)| *flag));
     if let Some(flag) = flags.into_iter().find(|flag| !is_param(flag)) {
         return Err(format!("there is no parameter {flag}"));
     }

@@ -138,6 +138,7 @@ impl Query {
         if let Some((_, task)) = self.acting_if.filter(|(flag, _)| given(flag)) {
             query.acting = task;
         }
+        query.needs.extend(self.needs_if.iter().filter(|(_, flag)| given(flag)).map(|(table, _)| *table));
         if let Some((_, keys)) = self.buckets.as_ref().filter(|(flag, _)| given(flag)) {
             query.render = Render::Hist;
             query.blocks.extend(keys);

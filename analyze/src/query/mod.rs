@@ -19,6 +19,21 @@ mod embedded {
     include!(concat!(env!("OUT_DIR"), "/queries.rs"));
 }
 
+/// The name and the text of a user's own file of SQL. Both are printed, and the name is that of a command.
+pub fn read_own(path: &Path) -> Result<(String, String)> {
+    let wrong =
+        |why: &str| Error::new(path.display(), why).hint("name the file as the command: a-z, 0-9, _ and -, then .sql; its text is plain");
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    if name.is_empty() || name.starts_with('-') || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
+        return Err(wrong("is no name of a command"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(&error.to_string()))?;
+    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        return Err(wrong("has control characters"));
+    }
+    Ok((name, text))
+}
+
 /// The reports, sorted by name.
 #[derive(Debug, Clone, Default)]
 pub struct Queries(Vec<Query>);
@@ -69,8 +84,7 @@ impl Queries {
         files.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
         files.sort();
         for path in files {
-            let text = std::fs::read_to_string(&path).map_err(|error| Error::new(path.display(), error))?;
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let (name, text) = read_own(&path)?;
             // The command line parser keeps names and texts for as long as the program runs, and so do we.
             let query = header::parse(name.leak(), text.leak())?;
             queries.0.retain(|other| other.name != query.name);

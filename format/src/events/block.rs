@@ -7,8 +7,8 @@ events! {
     /// (dm, md, zram, brd: those that pass on or handle what they get at once), a bio, as it was submitted. A disk's rows are all
     /// of one `layer`, so nothing counts twice on a disk; but what goes through a stack of disks (dm over sda, loop over vda) is I/O
     /// of each of them. Flushes: a flush is a row of its own (`op` flush); the request that it was made for is a row only if it
-    /// has data. A request that was issued before the window has neither task nor times; one that is not over at its end
-    /// has neither `latency_ns` nor `error`.
+    /// has data. A request that was issued before the window has no times, and a task only if recording was being
+    /// prepared by then; one that is not over at its end has neither `latency_ns` nor `error`.
     BlockIo = "block_io" {
         /// The task that made the request: of several merged ones, the first; of a flush, the one that waited for it longest.
         head: BlockHead,

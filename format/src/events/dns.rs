@@ -3,7 +3,7 @@
 use crate::table::events;
 
 events! {
-    /// A call of the C library's resolver (getaddrinfo, gethostbyname…), glibc's or musl's, a container's own included. `ts` is when it was called; calls of it within it are part of the same row. Programs that bring their own resolver (Go, static ones, dig) are in `dns_query` only.
+    /// A call of the C library's resolver (getaddrinfo, gethostbyname…), glibc's or musl's, a container's own included. `ts` is when it was called, and one that was called before the window has no row; calls of it within it are part of the same row. Programs that bring their own resolver (Go, static ones, dig) are in `dns_query` only.
     DnsLookup = "dns_lookup" {
         /// Caller.
         head: Head,
@@ -17,7 +17,7 @@ events! {
     /// What was looked up.
     tail names: LookupNames
 
-    /// A question to a DNS server over UDP or TCP port 53 and its answer, whatever program asked it. `ts` is when it was sent. The same message on its way through several interfaces is one row, and so is one that was sent again. Not seen: encrypted DNS, other ports, and messages that an older kernel keeps in pages of its own (nearly all by TCP).
+    /// A question to a DNS server over UDP or TCP port 53 and its answer, whatever program asked it. `ts` is when it was sent, and one that was sent before the window has no row. The same message on its way through several interfaces is one row, and so is one that was sent again. Not seen: encrypted DNS, other ports, and messages that an older kernel keeps in pages of its own (nearly all by TCP).
     DnsQuery = "dns_query" {
         /// Who sent the question.
         head: Head,

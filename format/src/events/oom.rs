@@ -6,8 +6,8 @@ events! {
     /// The kernel chose a process to kill because memory ran out. The acting task is the one whose allocation failed.
     OomKill = "oom_kill" {
         /// The task that needed memory.
-        head: Head,
-        /// The victim.
+        head: PairHead,
+        /// The victim. Null: the recorder itself, or this kernel doesn't tell.
         victim as "victim_": Task,
         /// Virtual memory of the victim (VmSize).
         total_vm_bytes: Bytes,

@@ -3,7 +3,7 @@
 use crate::table::events;
 
 events! {
-    /// What a process did with the page cache on one CPU in an interval of 100 ms; `ts` is the interval's start, and there is no row where it did nothing. Counts are pages, of 4 KiB on most hosts. Files on tmpfs, direct I/O and DAX are not in it. The acting task is the process's first thread that did something in the interval; kernel threads have rows as well.
+    /// What a process did with the page cache on one CPU in an interval of 100 ms; `ts` is the interval's start, but not before the window's, and there is no row where it did nothing. Counts are pages, of 4 KiB on most hosts. Files on tmpfs, direct I/O and DAX are not in it. The acting task is the process's first thread that did something in the interval; kernel threads have rows as well.
     PageCache = "page_cache" {
         /// A thread of the process.
         head: Head,

@@ -45,9 +45,9 @@ rows! {
         end_ts: Timestamp,
         /// Processor on which they were lost.
         cpu: Cpu,
-        /// Table that they are missing from.
+        /// Table that they are missing from. Null: several, or that isn't known.
         table_name: Text,
-        /// Why: `ring full`, `map full`, `malformed`, `program not run` (the kernel did not run the hook's program, because a task was preempted within it; counted for each table that the hook feeds), ….
+        /// Why: `ring full`; `map full` (no room to remember what is in progress); `not followed` (children of processes that the filters follow, of which no table has anything); `no state` (nothing is missing, but rows have null where they would have times); `not looked at` (programs whose resolver calls may be missing); `iterator failed` (rows that are asked for at the start or end, of which none or a part came); `malformed`; `program not run` (the kernel did not run the hook's program, because a task was preempted within it; counted for each table that the hook feeds), ….
         reason: Text,
         /// How many.
         lost: Count,
@@ -67,9 +67,9 @@ rows! {
 
     /// The capture: one row.
     CaptureRow = "capture" {
-        /// When all hooks were attached, UTC.
+        /// When the window began: all hooks are attached, and what they tell is read. No row of a probe has a `ts` before, UTC.
         ts: SortedTimestamp,
-        /// When recording ended, UTC.
+        /// When the window ended. No row of a probe has a `ts` after, UTC.
         end_ts: Timestamp,
         /// The host's name.
         host: Text,

@@ -6,8 +6,8 @@ events! {
     /// A signal was sent, by a task or by the kernel on behalf of whichever task ran. The acting task is the sender; `code` tells whether it meant it: `SI_USER`, `SI_TKILL` and `SI_QUEUE` come from system calls of the sender, `SI_KERNEL` and the codes of faults, children and timers from the kernel. Filters let through what a wanted task sends or gets.
     Signal = "signal" {
         /// The sender; for signals of the kernel the task that ran, be it the target itself (a fault), the child that ended, or any that a timer interrupted.
-        head: Head,
-        /// The task that gets it; of a process, one of its threads.
+        head: PairHead,
+        /// The task that gets it; of a process, one of its threads. Null: the recorder itself.
         target as "target_": Task,
         /// Number of the signal.
         signal: Signal,

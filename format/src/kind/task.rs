@@ -141,11 +141,15 @@ impl Kind for BlockHead {
     const PARTS: Parts = &[
         (
             "ts",
-            "When it was inserted into a queue; if it never was, when it was issued; if it was issued before the window, when it was completed. UTC.",
+            "When it was inserted into a queue; if it never was, or before the window, when it was issued; if that was before the window, too, when it was completed; if it never was, the window's beginning. UTC.",
             &SORTED_TIMESTAMP,
         ),
         ("cpu", "Processor that this happened on.", &KNOWN_CPU),
-        ("pid", "Process that made it (the kernel's tgid); for writeback, a kernel thread. Null: made before the window.", &PID),
+        (
+            "pid",
+            "Process that made it (the kernel's tgid); for writeback, a kernel thread. Null: made before recording was prepared.",
+            &PID,
+        ),
         ("tid", TASK_TID, &TID),
         ("comm", TASK_COMM, &COMM),
         ("process_id", TASK_PROCESS_ID, &PROCESS_ID),
@@ -153,6 +157,31 @@ impl Kind for BlockHead {
 }
 
 impl WireKind for BlockHead {
+    const C: (&'static str, &'static str) = ("struct ebrec_head", "");
+}
+
+/// What an event that concerns two tasks begins with: `ts, cpu` and the acting one, which may be the one that has no name here.
+#[derive(Debug)]
+pub struct PairHead;
+
+impl Kind for PairHead {
+    type Value = wire::Head;
+    type Builder = MaybeHeadBuilder;
+    const PARTS: Parts = &[
+        HEAD_PARTS[0],
+        HEAD_PARTS[1],
+        (
+            "pid",
+            "Process id (the kernel's tgid); 0 is the idle task. Null: the recorder itself, or a task that the filters leave out.",
+            &PID,
+        ),
+        ("tid", TASK_TID, &TID),
+        ("comm", TASK_COMM, &COMM),
+        ("process_id", TASK_PROCESS_ID, &PROCESS_ID),
+    ];
+}
+
+impl WireKind for PairHead {
     const C: (&'static str, &'static str) = ("struct ebrec_head", "");
 }
 

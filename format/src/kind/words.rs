@@ -41,7 +41,8 @@ pub(super) use word_kinds;
 
 word_kinds! {
     /// State of a task as it left the CPU, the letter that ps prints: `R` is preempted, `S` sleeping, `D` uninterruptible,
-    /// `T` stopped, `t` traced, `X` dead, `Z` zombie, `P` parked, `I` idle (`task_state_to_char` in include/linux/sched.h).
+    /// `T` stopped, `t` traced, `X` dead, `Z` zombie, `P` parked, `I` idle (`task_state_to_char` in include/linux/sched.h). A frozen
+    /// task is `D`, as in ps.
     TaskState: |bits| Some(task_state(bits).to_string());
     /// TCP state by its name in include/net/tcp_states.h.
     TcpState: |state| Some(TCP_STATES.get(state as usize).map_or_else(|| format!("STATE_{state}"), |name| (*name).to_owned()));
@@ -131,7 +132,8 @@ const SIGNALS: [&str; 31] = [
     "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 
-fn signal_name(signal: u32) -> String {
+/// Name of a signal: `SIGTERM`, `SIGRTMIN+3`.
+pub fn signal_name(signal: u32) -> String {
     match signal {
         1..=31 => format!("SIG{}", SIGNALS[signal as usize - 1]),
         32 => "SIGRTMIN".to_owned(),
@@ -176,6 +178,10 @@ fn task_state(bits: u32) -> char {
     if bits & 0x402 == 0x402 {
         return 'I';
     }
+    // TASK_RTLOCK_WAIT and TASK_FROZEN are told as TASK_UNINTERRUPTIBLE (__task_state_index of include/linux/sched.h).
+    if bits & 0x9000 != 0 {
+        return 'D';
+    }
     match bits & 0xff {
         0 => 'R',
         b if b & 0x01 != 0 => 'S',
@@ -199,6 +205,12 @@ mod tests {
         let list = fixes.split("#define RESET_REASONS(X)").nth(1).unwrap_or_default();
         let names: Vec<&str> = list.lines().skip(1).map_while(|line| line.trim().strip_prefix("X(")?.split(')').next()).collect();
         assert_eq!(names, RESET_REASONS);
+    }
+
+    #[test]
+    fn states_are_those_that_ps_prints() {
+        // TASK_FROZEN, TASK_RTLOCK_WAIT, TASK_FREEZABLE | TASK_INTERRUPTIBLE, TASK_IDLE | TASK_FREEZABLE, TASK_DEAD
+        assert_eq!([0, 0x8000, 0x1000, 0x2001, 0x2402, 0x80].map(task_state), ['R', 'D', 'D', 'S', 'I', 'X']);
     }
 
     #[test]

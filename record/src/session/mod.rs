@@ -10,7 +10,7 @@ mod watch;
 
 use crate::build::Outlets;
 use crate::cli::{Format, Record};
-use crate::drain::{self, Counters, boot_ns};
+use crate::drain::{self, Counters};
 use crate::flow::flow;
 use crate::host;
 use crate::kernel::Kernel;
@@ -20,13 +20,13 @@ use crate::procs::Procs;
 use crate::report;
 use crate::scheduling;
 use crate::signals::{Command, Signals, Status};
-use crate::store::{Gauge, Layout, Store, Work, partial_path};
+use crate::store::{Gauge, Layout, Place, Store, Work, partial_path};
 use crate::talk::{self, say};
 use crate::usage::{Usage, filters_of, probes_of, syscalls_of};
 use anyhow::{Context as _, Result, bail};
 use ebrec_format::events;
 use ebrec_format::manifest::Manifest;
-use setup::{enable_stats, first_manifest, output_path, refuse_existing, remove, settings};
+use setup::{enable_stats, first_manifest, output_path, refuse_existing, settings};
 use state::{End, State};
 use std::path::Path;
 use std::sync::Arc;
@@ -88,7 +88,6 @@ pub fn record(args: &Record) -> Result<Outcome> {
     }
 
     let boot_to_utc_ns = host::boot_to_utc_ns();
-    let (started, window_began) = (boot_ns(), Instant::now());
     let gauge = Arc::new(Gauge::default());
     let hurry = Arc::new(AtomicBool::new(false));
     let layout = if args.format == Format::Dir { Layout::Dir } else { Layout::File };
@@ -98,17 +97,13 @@ pub fn record(args: &Record) -> Result<Outcome> {
         // A table that only hooks feed which nobody asked for is not captured; it isn't empty.
         probes.contains(probe.name) && (hooks.peek().is_none() || hooks.any(|hook| !hook.is_off()))
     };
-    if args.force {
-        remove(&output)?;
-    }
-    let mut store = Store::create(&output, layout, present, gauge.clone())?;
+    let place = Place { output: &output, layout, force: args.force, max_size: args.max_size };
+    let mut store = Store::create(&place, present, gauge.clone())?;
     let counters = Arc::new(Counters::default());
     let (work, work_queue) = flow::<Work>(ENCODER_BYTES);
     let losses = Losses::new(&attached.drops)?;
-    let mut manifest = first_manifest(args, &settings, &attached, &probes, filters, boot_to_utc_ns, started);
+    let mut manifest = first_manifest(args, &settings, &attached, &probes, filters, boot_to_utc_ns, 0);
     manifest.recorder.scheduling = scheduling::describe();
-    manifest.recorder.setup_cpu_ns = host::own_cost().0;
-    manifest.recorder.start_ns = began.elapsed().as_nanos() as u64;
 
     let encoder = thread("ebrec-encode", move || {
         let result = store.run(&work_queue);
@@ -121,6 +116,12 @@ pub fn record(args: &Record) -> Result<Outcome> {
         let (stop, counters, ring_bytes) = (stop.clone(), counters.clone(), settings.ring_bytes);
         thread("ebrec-drain", move || drain::drain(&rings, ring_bytes, &stop, &counters, &pool))?
     };
+    // From here on everything is attached, and read.
+    let (started, window_began) = (attached.open()?, Instant::now());
+    manifest.started_ns = started as i64 + boot_to_utc_ns;
+    manifest.ended_ns = manifest.started_ns;
+    manifest.recorder.setup_cpu_ns = host::own_cost().0;
+    manifest.recorder.start_ns = began.elapsed().as_nanos() as u64;
     let procs = Procs::start(&mut attached.snapshot, work.clone(), counters.clone(), boot_to_utc_ns)?;
     let (stacks, namer) = if probes.contains("profile") {
         let (intake, thread) = crate::stacks::start(work.clone(), counters.clone(), boot_to_utc_ns, hurry.clone())?;
@@ -172,8 +173,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
     if let Some(status @ Status::NotStarted { .. }) = &supervisor.status {
         say!("ebrec-record: {status}");
     }
-    let ended = boot_ns();
-    attached.detach();
+    let ended = attached.detach();
     let detach_ns = stopping.elapsed().as_nanos() as u64;
     stop.store(true, Ordering::Release);
     let procs = procs.stop();

@@ -9,7 +9,7 @@ use crate::store::partial_path;
 use crate::usage::Usage;
 use anyhow::{Context as _, Result, bail};
 use ebrec_format::manifest::{Cost, FORMAT_VERSION, HookState, Manifest, ProbeState};
-use ebrec_format::{events, manifest};
+use ebrec_format::{capture, events, manifest};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -29,22 +29,13 @@ pub fn refuse_existing(output: &Path, force: bool) -> Result<()> {
         bail!(Usage::new(format!("{}: no such directory", parent.display()), "create it, or give another -o"));
     }
     for path in [output.to_owned(), partial_path(output)] {
-        if path.symlink_metadata().is_ok() && !force {
+        let Ok(metadata) = path.symlink_metadata() else { continue };
+        if !force {
             bail!(Usage::new(format!("{} exists", path.display()), "give another -o, or --force to overwrite it"));
         }
-    }
-    Ok(())
-}
-
-/// Removes what `--force` allows to: a capture of this name, never another directory.
-pub fn remove(output: &Path) -> Result<()> {
-    for path in [output.to_owned(), partial_path(output)] {
-        let Ok(metadata) = path.symlink_metadata() else { continue };
-        if !metadata.is_dir() {
-            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        } else if path.join(manifest::MANIFEST).is_file() {
-            std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        } else {
+        // What --force allows to replace: a capture of this name, never another directory.
+        let parts = [manifest::MANIFEST, capture::PACK, capture::LOOSE];
+        if metadata.is_dir() && !parts.iter().any(|part| path.join(part).exists()) {
             bail!(Usage::new(format!("{} is a directory and not a capture", path.display()), "give another -o"));
         }
     }

@@ -211,6 +211,9 @@ impl State {
         // Before `sample`, which begins the next interval.
         self.losses.skipped(&mut rows, now, &loaded.skipped());
         self.losses.sample(&mut rows, now);
+        for (table, reason) in loaded.failures() {
+            self.losses.add(&mut rows, now, &table, &format!("iterator failed: {reason}"), 1);
+        }
         let malformed = self.counters.malformed.load(Ordering::Relaxed);
         if malformed > self.malformed {
             rows.push(Loss {

@@ -72,7 +72,7 @@ impl Supervisor {
             if self.gauge.failed.load(Ordering::Acquire) {
                 break "write error".to_owned();
             }
-            if self.gauge.bytes.load(Ordering::Relaxed) >= args.max_size {
+            if self.gauge.full.load(Ordering::Acquire) {
                 break "max-size".to_owned();
             }
             if let Err(thread) = alive() {
@@ -142,6 +142,7 @@ impl Supervisor {
             if let Some(forced_at) = self.forced_at
                 && forced_at.elapsed() >= FORCED_PATIENCE
             {
+                self.gauge.abort.store(true, Ordering::Release);
                 return Err(Unfinished::Forced);
             }
             let now_moved = self.gauge.moves.load(Ordering::Relaxed);

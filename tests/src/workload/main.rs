@@ -14,11 +14,13 @@ mod dns;
 mod exec;
 mod faults;
 mod files;
+mod flood;
 mod hold;
 mod interrupts;
 mod loopdev;
 mod net;
 mod oom;
+mod overload;
 mod page_cache;
 mod pingpong;
 mod resets;
@@ -51,7 +53,12 @@ ebrec-workload: known activity, and its ground truth as JSON on stdout
   tcp-resets [N]                                  N connections for each way to be reset, in a network namespace (root)
   tcp-rtt [N] [--pause-ms N]                      N round trips with pauses, and the kernel's round-trip times before each
   signals [N]                                     N of each kind from one process to another, a fault, a child's end
+  flood KIND [--ms N] [--rate N]                  one kind of activity on each CPU, at most N rounds a second: files,
+                                                  calls, signals, forks, tcp, switches
+  forks [N] [--after N]                           N short children, while one waits; then N of the one that waited
   oom                                             a process that needs more memory than its cgroup may have (root)
+  overload [PAIRS] [--seconds N]                  PAIRS of threads that keep each other runnable, and a loop of system calls
+  hog [MB] [--seconds N]                          MB of memory, touched again and again
   interrupts [SECONDS]                            traffic over loopback, and the kernel's counts of interrupts around it
   dns [--slow-ms N] [--repeat N] [--run SCRIPT]   DNS queries to a resolver of its own, in its own namespaces (root)
   major-faults [N] [--dir DIR]                    N pages of a file on a disk, touched one by one
@@ -87,7 +94,11 @@ const COMMANDS: &[Entry] = &[
     ("tcp-resets", 1, &[], &[], resets::run),
     ("tcp-rtt", 1, &["pause-ms"], &[], rtt::run),
     ("signals", 1, &[], &[], signals::run),
+    ("flood", 1, &["ms", "rate"], &[], flood::run),
+    ("forks", 1, &["after"], &[], flood::forks_of_two),
     ("oom", 0, &[], &[], oom::run),
+    ("overload", 1, &["seconds"], &[], overload::run),
+    ("hog", 1, &["seconds"], &[], overload::hog),
     ("interrupts", 1, &[], &[], interrupts::run),
     ("dns", 0, &["slow-ms", "repeat", "run"], &[], dns::run),
     ("major-faults", 1, &["dir"], &[], faults::run),

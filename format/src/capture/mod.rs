@@ -10,21 +10,33 @@
 //!   no history in a crash;
 //! * `manifest.json`.
 //!
-//! `FIRST` and `LAST` count the flushes of a table. When its loose segments are large enough, they become one entry of
-//! the pack that covers their numbers; a crash between that and their removal leaves both, and the covered loose ones are ignored.
-//! A large segment that was sealed among them is an entry of its own with a number in between: what is in the pack is never ignored.
-//! At the end every table's rest is packed, the manifest follows, the ZIP directory is written, and the pack is renamed to
-//! `NAME.ebrec`. No byte is written twice, so the time from stop to usable file does not grow with the recording.
-//! With `--format dir` the same names are files of a directory.
+//! `FIRST` and `LAST` count the flushes of a table. Loose segments are merged as they become many, and when they are large enough they become
+//! one entry of the pack; what they became covers their numbers. A crash between that and their removal leaves both, and the covered
+//! loose ones are ignored. A large segment that was sealed among them is an entry of its own with a number in between: what is in the
+//! pack is never ignored. At the end every table's rest is packed, the manifest follows, the ZIP directory is written, and the pack gets
+//! the name `NAME.ebrec`. Only what is loose is ever written again, so the time from stop to usable file does not grow with the
+//! recording. With `--format dir` the same names are files of a directory.
+//!
+//! Each file is synced before it gets its name, and its name is before what it replaces is removed. So the names that are there
+//! after a crash at any instant lead to whole files. The manifest may be missing then: it is made of what the segments say ([`rebuild`]).
+//!
+//! # What is not believed
+//!
+//! A capture may come from anybody. What isn't a regular file is refused before it is opened; the manifest has a largest size; entries of a ZIP file
+//! must be stored, lie within the file, not overlap and have different names; names that are no segment's lead nowhere. What is in a
+//! segment is checked when it is read.
 
-use crate::manifest::{FORMAT_VERSION, MANIFEST, Manifest};
-use crate::pack::{self, Entry};
-use rawzip::{RECOMMENDED_BUFFER_SIZE, ZipArchive};
+mod dir;
+mod files;
+mod rebuild;
+mod zip;
+
+use crate::manifest::{FORMAT_VERSION, Manifest};
+use files::Source;
+pub use rebuild::is_guarded;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Suffix of the directory of an unfinished recording.
 pub const PARTIAL_SUFFIX: &str = ".partial";
@@ -100,7 +112,7 @@ pub struct Capture {
 pub struct Segment {
     /// Name within the capture.
     pub name: String,
-    file: Arc<File>,
+    source: Source,
     offset: u64,
     /// Its size, bytes.
     pub len: u64,
@@ -109,12 +121,26 @@ pub struct Segment {
 impl Segment {
     /// `len` bytes from `at`, both within the segment.
     pub fn read(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.check(at, len)?;
+        let mut bytes = vec![0; len];
+        self.source.read_exact_at(&mut bytes, self.offset + at)?;
+        Ok(bytes)
+    }
+
+    /// The same into memory that is there already.
+    fn read_into(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.check(at, bytes.len())?;
+        self.source.read_exact_at(bytes, self.offset + at)
+    }
+
+    fn check(&self, at: u64, len: usize) -> io::Result<()> {
         if at.checked_add(len as u64).is_none_or(|end| end > self.len) {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{}: read beyond the segment", self.name)));
         }
-        let mut bytes = vec![0; len];
-        read_exact_at(&self.file, &mut bytes, self.offset + at)?;
-        Ok(bytes)
+        Ok(())
     }
 
     /// All of it.
@@ -124,34 +150,24 @@ impl Segment {
     }
 }
 
-#[cfg(unix)]
-fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
-    use std::os::windows::fs::FileExt;
-    while !bytes.is_empty() {
-        let n = file.seek_read(bytes, offset)?;
-        if n == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        bytes = &mut bytes[n..];
-        offset += n as u64;
-    }
-    Ok(())
-}
-
 impl Capture {
     /// Opens a capture of any form.
     pub fn open(path: &Path) -> Result<Capture, OpenError> {
-        let io_error = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => OpenError::Missing { path: path.to_owned(), hint: hint(path) },
-            _ => OpenError::Io { path: path.to_owned(), source },
+        let metadata = match std::fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(OpenError::Missing { path: path.to_owned(), hint: hint(path) });
+            }
+            Err(error) => return opened(path, Err(error)),
         };
-        let metadata = std::fs::metadata(path).map_err(io_error)?;
-        let found = if metadata.is_dir() { from_dir(path)? } else { from_zip(path)? };
+        let found = if metadata.is_dir() {
+            from_dir(path)?
+        } else if metadata.is_file() {
+            let (manifest, segments, remarks) = zip::read(path)?;
+            Capture { remarks, ..assemble(path, manifest, State::Complete, segments) }
+        } else {
+            return Err(not_a_capture(path, "a FIFO, socket or device"));
+        };
         if found.manifest.format_version > FORMAT_VERSION {
             return Err(OpenError::TooNew { path: path.to_owned(), found: found.manifest.format_version });
         }
@@ -178,111 +194,49 @@ fn hint(path: &Path) -> String {
     let mut partial = path.as_os_str().to_owned();
     partial.push(PARTIAL_SUFFIX);
     if Path::new(&partial).is_dir() {
-        format!("; the recording did not end, open {} instead", Path::new(&partial).display())
-    } else {
-        String::new()
+        return format!("; the recording did not end, open {} instead", Path::new(&partial).display());
     }
+    let ended = path.to_str().and_then(|path| path.strip_suffix(PARTIAL_SUFFIX)).filter(|ended| Path::new(ended).exists());
+    ended.map_or_else(String::new, |ended| format!("; the recording has ended, open {ended} instead"))
+}
+
+/// The error with the path that it is about.
+fn opened<T>(path: &Path, result: io::Result<T>) -> Result<T, OpenError> {
+    result.map_err(|source| match source.kind() {
+        io::ErrorKind::InvalidInput => not_a_capture(path, source),
+        _ => OpenError::Io { path: path.to_owned(), source },
+    })
 }
 
 fn not_a_capture(path: &Path, why: impl ToString) -> OpenError {
     OpenError::NotACapture { path: path.to_owned(), why: why.to_string() }
 }
 
+/// The manifest, which must at least say which format it is of and when the recording began.
 fn parse_manifest(path: &Path, bytes: &[u8]) -> Result<Manifest, OpenError> {
-    serde_json::from_slice(bytes).map_err(|error| not_a_capture(path, format!("manifest.json: {error}")))
-}
-
-fn from_zip(path: &Path) -> Result<Capture, OpenError> {
-    let file = File::open(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-    let entries = zip_entries(&file).map_err(|error| not_a_capture(path, format!("{error}; was it copied completely?")))?;
-    let file = Arc::new(file);
-    let segments = entries.into_iter().map(|entry| segment_of(entry, &file)).collect::<Vec<_>>();
-    let Some(manifest) = segments.iter().find(|segment| segment.name == MANIFEST).filter(|segment| segment.len < MAX_MANIFEST) else {
-        return Err(not_a_capture(path, "a ZIP file without manifest.json"));
-    };
-    let manifest = manifest.read_all().map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-    let manifest = parse_manifest(path, &manifest)?;
-    Ok(assemble(path, manifest, State::Complete, segments))
-}
-
-fn segment_of(entry: Entry, file: &Arc<File>) -> Segment {
-    Segment { name: entry.name, file: file.clone(), offset: entry.offset, len: entry.len }
-}
-
-/// The entries of a finished ZIP file, all of them stored and within the file.
-fn zip_entries(file: &File) -> Result<Vec<Entry>, Box<dyn std::error::Error>> {
-    let len = file.metadata()?.len();
-    let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
-    let archive = ZipArchive::from_file(file.try_clone()?, &mut buffer)?;
-    let mut found = Vec::new();
-    let mut entries = archive.entries(&mut buffer);
-    while let Some(entry) = entries.next_entry()? {
-        if entry.compression_method() != rawzip::CompressionMethod::STORE {
-            return Err("an entry is compressed; repack it with zip -0".into());
-        }
-        let name = String::from_utf8(entry.file_path().as_ref().to_vec())?;
-        found.push((name, entry.wayfinder()));
+    let spoiled = |why: &str| not_a_capture(path, format!("manifest.json: {why}"));
+    // A list would be taken for the fields of an object, one after the other.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(spoiled("it is not an object"));
     }
-    let mut out = Vec::with_capacity(found.len());
-    for (name, wayfinder) in found {
-        let (start, end) = archive.get_entry(wayfinder)?.compressed_data_range();
-        if start > end || end > len {
-            return Err(format!("{name} is not wholly in the file").into());
-        }
-        out.push(Entry { name, offset: start, len: end - start });
+    let manifest: Manifest = serde_json::from_slice(bytes).map_err(|error| spoiled(&error.to_string().escape_debug().to_string()))?;
+    if manifest.format_version == 0 {
+        return Err(spoiled("it does not say which format the capture has"));
     }
-    Ok(out)
+    if manifest.started_ns <= 0 || manifest.ended_ns < manifest.started_ns {
+        return Err(spoiled("it does not say when the recording began and ended"));
+    }
+    Ok(manifest)
 }
 
 fn from_dir(path: &Path) -> Result<Capture, OpenError> {
-    let io_error = |source| OpenError::Io { path: path.to_owned(), source };
-    let manifest = match std::fs::read(path.join(MANIFEST)) {
-        Ok(bytes) => parse_manifest(path, &bytes)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_a_capture(path, "a directory without manifest.json")),
-        Err(source) => return Err(io_error(source)),
-    };
-    let mut remarks = Vec::new();
-    let mut segments = Vec::new();
-    if let Ok(mut pack) = File::open(path.join(PACK)) {
-        let end = pack.metadata().map_err(io_error)?.len();
-        let entries = pack::scan(&mut pack).map_err(io_error)?;
-        let read = entries.last().map_or(0, |entry| entry.offset + entry.len);
-        if read < end {
-            remarks.push(format!("the last {} bytes of {PACK} are a segment that was not finished; it is left out", end - read));
-        }
-        let pack = Arc::new(pack);
-        segments.extend(entries.into_iter().map(|entry| segment_of(entry, &pack)));
+    let found = dir::read(path)?;
+    let mut capture = Capture { remarks: found.remarks, ..assemble(path, found.manifest, found.state, found.segments) };
+    if capture.state == State::Partial {
+        let tables = capture.segments.iter().map(|(table, segments)| (table.as_str(), segments.as_slice()));
+        capture.manifest.ended_ns = rebuild::latest(tables, capture.manifest.ended_ns);
     }
-    for directory in std::fs::read_dir(path).map_err(io_error)? {
-        let directory = directory.map_err(io_error)?.path();
-        if directory.is_dir() {
-            parquet_files(&directory, &mut segments, &mut remarks).map_err(io_error)?;
-        }
-    }
-    let state = if path.join(LOOSE).is_dir() { State::Partial } else { State::Complete };
-    let mut capture = assemble(path, manifest, state, segments);
-    capture.remarks.extend(remarks);
     Ok(capture)
-}
-
-fn parquet_files(directory: &Path, segments: &mut Vec<Segment>, remarks: &mut Vec<String>) -> io::Result<()> {
-    let folder = directory.file_name().unwrap_or_default().to_string_lossy();
-    for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
-        let file_name = path.file_name().unwrap_or_default().to_string_lossy();
-        if !file_name.ends_with(".parquet") {
-            continue;
-        }
-        // A recording that goes on may have packed and removed it since.
-        let Ok(file) = File::open(&path) else { continue };
-        let len = file.metadata()?.len();
-        if len < 12 {
-            remarks.push(format!("{} is empty; it is left out", path.display()));
-            continue;
-        }
-        segments.push(Segment { name: format!("{folder}/{file_name}"), file: Arc::new(file), offset: 0, len });
-    }
-    Ok(())
 }
 
 /// A segment's table and the flushes it covers: `TABLE/FIRST-LAST.parquet` or `loose/TABLE.FIRST-LAST.parquet`.
@@ -290,7 +244,10 @@ fn identity(name: &str) -> Option<(&str, u64, u64)> {
     let (folder, file) = name.strip_suffix(".parquet")?.split_once('/')?;
     let (table, range) = if folder == LOOSE { file.rsplit_once('.')? } else { (folder, file) };
     let (first, last) = range.split_once('-')?;
-    Some((table, first.parse().ok()?, last.parse().ok()?))
+    // A name as a recorder writes it, which is the name of a table in SQL.
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    (table != LOOSE && (1..=64).contains(&table.len()) && table.chars().all(plain) && first <= last).then_some((table, first, last))
 }
 
 fn is_loose(name: &str) -> bool {
@@ -325,8 +282,8 @@ mod tests {
 
     fn left(names: &[&str]) -> io::Result<Vec<String>> {
         // Which file is no matter: nothing is read.
-        let nothing = Arc::new(File::open("Cargo.toml")?);
-        let segment = |name: &&str| Segment { name: (*name).to_owned(), file: nothing.clone(), offset: 0, len: 12 };
+        let nothing = Source::At(PathBuf::from("nowhere"));
+        let segment = |name: &&str| Segment { name: (*name).to_owned(), source: nothing.clone(), offset: 0, len: 12 };
         let capture = assemble(Path::new("x"), Manifest::default(), State::Partial, names.iter().map(segment).collect());
         Ok(capture.segments.into_values().flatten().map(|segment| segment.name).collect())
     }
@@ -341,6 +298,40 @@ mod tests {
         all.sort();
         assert_eq!(left, all);
         Ok(())
+    }
+
+    #[test]
+    fn only_names_as_a_recorder_writes_them_are_segments() {
+        assert_eq!(identity("loose/tcp_send.000001-000003.parquet"), Some(("tcp_send", 1, 3)));
+        assert_eq!(identity("tcp_send/000001-000003.parquet"), Some(("tcp_send", 1, 3)));
+        for other in [
+            "../etc/000001-000001.parquet",
+            "/etc/000001-000001.parquet",
+            "a/b/000001-000001.parquet",
+            "..\\a/000001-000001.parquet",
+            "\u{1b}[2J/000001-000001.parquet",
+            "tcp_send/000003-000001.parquet",
+            "tcp_send/x-000001.parquet",
+            "tcp_send/000001.parquet",
+            "tcp_send/000001-000001.csv",
+            "/000001-000001.parquet",
+            "loose/000001-000001.parquet",
+        ] {
+            assert_eq!(identity(other), None, "{other}");
+        }
+        assert_eq!(identity(&format!("{}/000001-000001.parquet", "x".repeat(65))), None);
+    }
+
+    #[test]
+    fn a_manifest_says_what_it_must() {
+        let parse = |text: &str| parse_manifest(Path::new("x"), text.as_bytes());
+        for text in ["", "null", "[]", "{}", "[1, \"0.1\"]", "7", r#"{"format_version": 1}"#, r#"{"started_ns": 5}"#] {
+            assert!(parse(text).is_err_and(|error| error.to_string().contains("manifest.json")), "{text}");
+        }
+        assert!(parse(r#"{"format_version": 1, "started_ns": 7, "ended_ns": 6}"#).is_err());
+        assert!(parse(r#"{"format_version": 1, "started_ns": 7, "ended_ns": 7}"#).is_ok());
+        let forged = parse("{\"format_version\": \"\u{1b}[2J\"}").err().map(|error| error.to_string());
+        assert!(forged.is_some_and(|text| !text.contains('\u{1b}')));
     }
 
     #[test]
