@@ -50,13 +50,9 @@ impl Budget {
     }
 
     /// All rings.
-    pub fn all_rings(&self) -> u64 {
+    #[cfg(test)]
+    fn all_rings(&self) -> u64 {
         u64::from(self.rings) * u64::from(self.ring_bytes)
-    }
-
-    /// A part of what the recorder allocates, in percent.
-    pub fn part(&self, percent: u64) -> usize {
-        usize::try_from(self.heap / 100 * percent).unwrap_or(usize::MAX)
     }
 }
 

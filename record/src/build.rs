@@ -6,6 +6,7 @@ use crate::resolve::HostResolver;
 use crate::scheduling::{Class, enter};
 use crate::stacks::Intake;
 use crate::store::Work;
+use arrow::record_batch::RecordBatch;
 use ebrec_format::events;
 use ebrec_format::kind::Context;
 use ebrec_format::table::RowSink;
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 /// A batch of a busy table has this many rows, or takes this much.
 const BATCH_ROWS: usize = 8 * 1024;
 const BATCH_BYTES: usize = 2 << 20;
+/// If the batches of all tables take more than this together, all are finished.
+const ALL_BYTES: usize = 16 << 20;
 /// Rows of a quiet table wait at most this long; long enough for a connection to be accepted, so that its first rows
 /// find their owner.
 const BATCH_AGE: Duration = Duration::from_secs(2);
@@ -100,19 +103,32 @@ impl Tables {
             self.counters.malformed.fetch_add(1, Ordering::Relaxed);
         } else if sink.rows() >= BATCH_ROWS || sink.bytes() >= BATCH_BYTES {
             let batch = sink.finish(&mut context);
-            self.open &= self.work.push(batch.get_array_memory_size(), Work::Batch(usize::from(table), batch)).is_ok();
+            self.hand_on(usize::from(table), batch);
         }
     }
 
     fn flush(&mut self) {
+        let mut done = Vec::new();
         for (table, sink) in self.sinks.iter_mut().enumerate().chain(self.late.iter_mut().enumerate()) {
             if sink.rows() > 0 {
                 let mut context = Context { boot_to_utc_ns: self.boot_to_utc_ns, resolver: &mut self.resolver };
                 let batch = sink.finish(&mut context);
-                self.open &= self.work.push(batch.get_array_memory_size(), Work::Batch(table, batch)).is_ok();
+                done.push((table, batch));
             }
         }
+        done.into_iter().for_each(|(table, batch)| self.hand_on(table, batch));
         self.resolver.age();
+    }
+
+    fn hand_on(&mut self, table: usize, batch: RecordBatch) {
+        let bytes = batch.get_array_memory_size();
+        self.counters.made.add(table, batch.num_rows(), bytes);
+        self.open &= self.work.push(bytes, Work::Batch(table, batch)).is_ok();
+    }
+
+    /// What all columns in the making take.
+    fn bytes(&self) -> usize {
+        self.sinks.iter().chain(&self.late).map(|sink| sink.bytes()).sum()
     }
 }
 
@@ -158,7 +174,7 @@ pub fn build(first: Vec<u8>, ready: &Sender<()>, passes: &Passes, outlets: Outle
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        if flushed.elapsed() >= BATCH_AGE {
+        if flushed.elapsed() >= BATCH_AGE || tables.bytes() > ALL_BYTES {
             tables.flush();
             flushed = Instant::now();
         }

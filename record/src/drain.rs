@@ -127,6 +127,8 @@ pub struct Counters {
     pub stacks_lost: AtomicU64,
     /// Rows that were lost, all together.
     pub lost: AtomicU64,
+    /// What was made of them, by table.
+    pub made: crate::shed::Tally,
 }
 
 /// One ring, and the buffer that it is read into.

@@ -14,7 +14,7 @@ use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, MapType, Object, Objec
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The mechanism of handlers of system calls (`bpf/syscalls.h`): not attached, but called by [`DISPATCHER`].
 const HANDLER: &str = "sys_exit";
@@ -25,6 +25,8 @@ const CALL_BEGINS: &str = "core__syscalls__tp_btf__enter";
 /// The mechanism of programs in functions of libraries, which are found while recording; and the part that is for all their returns.
 const UPROBES: [&str; 2] = ["uprobe_multi", "uprobe"];
 const RETURN: &str = "return";
+/// The map in which handlers are given up (`shed_handlers` of `bpf/core.bpf.c`).
+const SHED: &str = ".data.shed";
 /// `ALL_SYSCALLS` of `bpf/syscalls.h`.
 const ALL_CALLS: u32 = u32::MAX;
 /// `SYSCALL_TIMED` of `bpf/syscalls.h`.
@@ -82,6 +84,10 @@ pub struct Settings {
 pub struct Loaded {
     /// What became of each hook.
     pub hooks: Vec<Hook>,
+    /// What is attached, with the probe that it is for.
+    links: Mutex<Vec<(String, Link)>>,
+    /// By probe, the bits of its handlers of system calls.
+    handlers: BTreeMap<String, u32>,
     /// Tables of which an iterator should have told rows, and why it could not.
     failures: Mutex<Vec<(String, String)>>,
     object: Object,
@@ -97,7 +103,6 @@ pub struct Attached {
     pub drops: MapHandle,
     /// Records that the iterators at the start gave, when the window has been opened.
     pub snapshot: Vec<u8>,
-    links: Vec<Link>,
     watcher: Option<Watcher>,
     /// The libraries in which hooks were; known at the end.
     pub libraries: Vec<LibraryRow>,
@@ -235,14 +240,16 @@ fn attempt(kernel: &Kernel, settings: &Settings, uses: &maps::Uses, hooks: Vec<H
     for program in chosen.iter().filter(|program| !program.is_iterator() && !UPROBES.contains(&program.mechanism.as_str())) {
         let prog = object.progs_mut().find(|prog| prog.name().to_str() == Some(&program.name));
         let prog = prog.with_context(|| format!("program {} is gone", program.name))?;
-        links.extend(attach(program, &prog, settings).map_err(|reason| Failed::Program { name: program.name.clone(), reason })?);
+        let attached = attach(program, &prog, settings).map_err(|reason| Failed::Program { name: program.name.clone(), reason })?;
+        links.extend(attached.into_iter().map(|link| (program.probe.clone(), link)));
     }
     // What was forked between the first run and the attachment.
     run_iterators(&object, &chosen, "iter_before")?;
     // After the hooks that tell of new programs, so that none is missed in between.
     let watcher = watch_libraries(&object, &chosen)?;
-    let loaded = Arc::new(Loaded { hooks, failures: Mutex::default(), object });
-    Ok(Attached { loaded, rings, drops, snapshot: Vec::new(), links, watcher, libraries: Vec::new() })
+    let handlers = bits_by_probe(&handlers);
+    let loaded = Arc::new(Loaded { hooks, links: Mutex::new(links), handlers, failures: Mutex::default(), object });
+    Ok(Attached { loaded, rings, drops, snapshot: Vec::new(), watcher, libraries: Vec::new() })
 }
 
 /// Leaves out the maps that aren't needed, and gives the others their sizes.
@@ -426,6 +433,15 @@ fn set_handlers(knobs: &mut Knobs<'_>, settings: &Settings, handlers: &[Program]
     Ok(Calls { wanted: table.iter().any(|bits| *bits != 0), timed: table.iter().any(|bits| bits & TIMED != 0) })
 }
 
+/// The bits of the handlers of each probe, as [`set_handlers`] gives them.
+fn bits_by_probe(handlers: &[Program]) -> BTreeMap<String, u32> {
+    let mut bits: BTreeMap<String, u32> = BTreeMap::new();
+    for (place, handler) in handlers.iter().enumerate() {
+        *bits.entry(handler.probe.clone()).or_default() |= 1u32.checked_shl(place as u32).unwrap_or(0);
+    }
+    bits
+}
+
 fn page_size() -> u32 {
     // SAFETY: no pointers; a name that every system knows.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -537,7 +553,8 @@ impl Attached {
         // If the programs could not be told, they go on until they are detached.
         let until = self.loaded.wait_for("window_until").unwrap_or_else(|_| crate::drain::boot_ns());
         self.loaded.iterate("iter_last");
-        detach_links(std::mem::take(&mut self.links));
+        let links = std::mem::take(&mut *self.loaded.links());
+        detach_links(links.into_iter().map(|(_, link)| link).collect());
         if let Some(mut watcher) = self.watcher.take() {
             self.libraries = watcher.stop();
         }
@@ -546,6 +563,35 @@ impl Attached {
 }
 
 impl Loaded {
+    fn links(&self) -> MutexGuard<'_, Vec<(String, Link)>> {
+        // Links are only moved in and out: what a panic left is as good as any.
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a probe can be given up while recording. The probes in libraries belong to a thread of their own, and cost next to nothing.
+    pub fn can_shed(&self, probe: &str) -> bool {
+        let mechanisms = self.hooks.iter().filter(|hook| hook.probe == probe).filter_map(|hook| Some(&hook.choice.as_ref().ok()?.0));
+        let (count, in_libraries) =
+            mechanisms.fold((0, false), |(count, any), mechanism| (count + 1, any || UPROBES.contains(&mechanism.as_str())));
+        count > 0 && !in_libraries
+    }
+
+    /// Gives up a probe: nothing of it runs from now on, but for what runs at the end.
+    pub fn shed(&self, probe: &str) -> Result<()> {
+        if let Some(bits) = self.handlers.get(probe) {
+            let map = handle(&self.object, SHED)?;
+            let key = 0u32.to_ne_bytes();
+            let before = map.lookup(&key, MapFlags::ANY).context("cannot read what was given up")?.unwrap_or_default();
+            let before = before.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+            map.update(&key, &(before | bits).to_ne_bytes(), MapFlags::ANY).context("cannot give up handlers of system calls")?;
+        }
+        let (gone, left) = std::mem::take(&mut *self.links()).into_iter().partition(|(of, _)| of == probe);
+        *self.links() = left;
+        let gone: Vec<(String, Link)> = gone;
+        detach_links(gone.into_iter().map(|(_, link)| link).collect());
+        Ok(())
+    }
+
     /// Waits for the instant, a moment ahead, that the programs have put into a variable.
     fn wait_for(&self, variable: &str) -> Result<u64> {
         let btf = Btf::from_raw("ebrec", OBJECT).context("the embedded object's BTF")?.context("the embedded object has no BTF")?;

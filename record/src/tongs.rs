@@ -7,6 +7,7 @@
 //! process whose memory is locked), all of this happens on the threads of a [`Fetcher`], for which nobody waits longer than
 //! there is patience. `record/clippy.toml` forbids the ways around this module.
 
+use crate::scheduling::{Class, enter};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
@@ -285,6 +286,8 @@ impl Fetcher {
         let (hand, errands): (_, Receiver<Errand>) = sync_channel(1);
         let stuck = self.stuck.clone();
         std::thread::Builder::new().name(self.name.to_owned()).spawn(move || {
+            // Somebody waits for it, on a host where others may wait seconds for a CPU.
+            enter(Class::Favoured);
             for errand in errands {
                 errand();
             }

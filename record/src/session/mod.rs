@@ -137,7 +137,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
     };
     let (end, ends) = channel();
     let keeper = {
-        let (state, loaded) = (State::new(work, counters.clone(), losses, manifest), loaded.clone());
+        let (state, loaded) = (State::new(work, counters.clone(), losses, manifest, args.max_cpu), loaded.clone());
         thread("ebrec-state", move || state.run(&loaded, &ready, &ends))?
     };
     // Whatever is in use by now stays in memory. If it isn't permitted, it is as with any program.

@@ -7,7 +7,9 @@ use crate::host::{self, Sampler};
 use crate::load::Loaded;
 use crate::losses::Losses;
 use crate::scheduling::{Class, enter};
+use crate::shed::{self, Shedding};
 use crate::store::Work;
+use crate::talk::say;
 use anyhow::{Context as _, Result};
 use ebrec_format::events;
 use ebrec_format::events::session::{CaptureRow, Clock, LibraryRow, Loss, ProbeRow};
@@ -40,14 +42,16 @@ pub struct State {
     sampler: Sampler,
     manifest: Manifest,
     malformed: u64,
+    shedding: Option<Shedding>,
     /// Rows of this thread that nobody took, by the number of their table, since losses were written.
     refused: BTreeMap<usize, u64>,
 }
 
 impl State {
     /// Begins with the manifest of the start.
-    pub fn new(work: Inlet<Work>, counters: Arc<Counters>, losses: Losses, manifest: Manifest) -> State {
-        State { work, counters, losses, sampler: Sampler::default(), manifest, malformed: 0, refused: BTreeMap::new() }
+    pub fn new(work: Inlet<Work>, counters: Arc<Counters>, losses: Losses, manifest: Manifest, max_cpu: Option<u32>) -> State {
+        let shedding = max_cpu.map(|percent| Shedding::new(percent, host::own_cost().0));
+        State { work, counters, losses, sampler: Sampler::default(), manifest, malformed: 0, shedding, refused: BTreeMap::new() }
     }
 }
 
@@ -68,6 +72,7 @@ impl State {
                         next = Instant::now() + Duration::from_secs(1);
                     }
                     self.second(loaded)?;
+                    self.shed(loaded);
                     self.send_records(&crate::build::in_order(&loaded.records_of_second()));
                     self.manifest.ended_ns = boot_ns() as i64 + self.manifest.boot_to_utc_ns;
                     self.work.offer(0, Work::Manifest(Box::new(self.manifest.clone())));
@@ -181,8 +186,28 @@ impl State {
         self.take_losses(loaded, now)
     }
 
+    /// Gives up a probe if recording takes more CPU time than it may.
+    fn shed(&mut self, loaded: &Loaded) {
+        let Some(shedding) = &mut self.shedding else { return };
+        let Some(given_up) = shedding.second(host::own_cost().0, &self.counters.made, |probe| loaded.can_shed(probe)) else { return };
+        let why = format!("given up after {:.1} s: {}", given_up.after.as_secs_f64(), given_up.why);
+        if let Err(error) = loaded.shed(given_up.probe) {
+            say!("ebrec-record: probe {} can't be given up: {error:#}", given_up.probe);
+            return;
+        }
+        say!("ebrec-record: probe {} is {why}; table {} ends here", given_up.probe, given_up.tables.join(", "));
+        for hook in self.manifest.probes.get_mut(given_up.probe).into_iter().flat_map(|probe| &mut probe.hooks) {
+            hook.reason.get_or_insert_with(|| why.clone());
+        }
+    }
+
     fn take_losses(&mut self, loaded: &Loaded, now: u64) -> Result<()> {
         let mut rows: Vec<Loss> = Vec::new();
+        if let Some(shedding) = &mut self.shedding {
+            for (table, lost) in shedding.lost() {
+                self.losses.add(&mut rows, now, table, shed::REASON, lost);
+            }
+        }
         // Before `sample`, which begins the next interval.
         self.losses.skipped(&mut rows, now, &loaded.skipped());
         self.losses.sample(&mut rows, now);
