@@ -21,11 +21,13 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::arrow::parquet_to_arrow_schema;
+use parquet::basic::Type;
 use parquet::file::metadata::ParquetMetaData;
 use std::sync::Arc;
 
@@ -64,12 +66,7 @@ impl CaptureTable {
     async fn open(&self, state: &dyn Session, file: &File) -> Result<PartitionedFile> {
         let runtime = state.runtime_env();
         let store = runtime.object_store(&self.url)?;
-        check_frame(store.as_ref(), &self.name, file).await?;
-        let metadata = DFParquetMetadata::new(store.as_ref(), &file.meta)
-            .with_file_metadata_cache(Some(runtime.cache_manager.get_file_metadata_cache()))
-            .fetch_metadata()
-            .await
-            .map_err(|error| damaged(&self.name, file, error.find_root().strip_backtrace()))?;
+        let metadata = footer(store.as_ref(), runtime, &self.name, file).await?;
         self.check(file, &metadata)?;
         let statistics = DFParquetMetadata::statistics_from_parquet_metadata(&metadata, self.schema.file_schema())?;
         let columns = self.schema.table_partition_cols().iter();
@@ -97,6 +94,28 @@ impl CaptureTable {
         }
         Ok(())
     }
+}
+
+/// What a file says about itself; read once.
+async fn footer(store: &dyn ObjectStore, runtime: &RuntimeEnv, table: &str, file: &File) -> Result<Arc<ParquetMetaData>> {
+    check_frame(store, table, file).await?;
+    DFParquetMetadata::new(store, &file.meta)
+        .with_file_metadata_cache(Some(runtime.cache_manager.get_file_metadata_cache()))
+        .fetch_metadata()
+        .await
+        .map_err(|error| damaged(table, file, error.find_root().strip_backtrace()))
+}
+
+/// Bytes of text in a row of the file, on average over the row group where it is most; 0 if that can't be known.
+pub(super) async fn width(store: &dyn ObjectStore, runtime: &RuntimeEnv, table: &str, file: &File) -> u64 {
+    // What is wrong with the file is said when it is scanned.
+    let Ok(metadata) = footer(store, runtime, table, file).await else { return 0 };
+    let widths = metadata.row_groups().iter().map(|group| {
+        let text = group.columns().iter().filter(|column| column.column_type() == Type::BYTE_ARRAY);
+        let bytes: i64 = text.map(|column| column.unencoded_byte_array_data_bytes().unwrap_or(column.uncompressed_size()).max(0)).sum();
+        bytes.unsigned_abs() / group.num_rows().max(1).unsigned_abs()
+    });
+    widths.max().unwrap_or_default()
 }
 
 /// Refuses what has no Parquet footer, before the reader computes with the length that it claims to have.
