@@ -5,6 +5,7 @@
 #   make build        the three programs, optimised, in target/release
 #   make install      copy them to $(PREFIX)/bin
 #   make bench        what recording costs, beside perf, bpftrace and the BCC tools
+#   make soak         recorded + lost = produced, under floods of each kind (SOAK_SECONDS, by default 600)
 #   make test-kernels the probes on Debian's kernels from 5.10 to the newest, in qemu
 #   make proof        the promises that take long to prove: what is left after kills, power losses and failing disks
 #   make fuzz         coverage-guided fuzzing of what reads captures and kernel records, FUZZ_SECONDS for each target
@@ -27,7 +28,7 @@ TESTED := EBREC_RECORD=$(CURDIR)/$(BIN)/ebrec-record EBREC_WORKLOAD=$(CURDIR)/$(
 # What the tests compile is linted on the way.
 LINTED := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/clippy
 
-.PHONY: quickstart test build install bench test-kernels proof fuzz calibrate bless deps test-deps rust check-format recorder workload analyzer clean
+.PHONY: quickstart test build install bench soak test-kernels proof fuzz calibrate bless deps test-deps rust check-format recorder workload analyzer clean
 
 quickstart: deps build
 	scripts/demo
@@ -65,12 +66,17 @@ bench: build workload test-deps $(VENV)/.done
 	tests/bench
 	tests/bench-reports
 
-proof: deps test-deps rust recorder
+proof: deps test-deps rust recorder workload
 	$(LINTED) $(CARGO) build --locked --workspace --bins
 	$(SUDO) env EBREC_RECORD=$(CURDIR)/$(BIN)/ebrec-record EBREC_ANALYZE=$(CURDIR)/target/debug/ebrec-analyze tests/proof/durability
+	$(SUDO) tests/vm/install.sh
+	$(SUDO) tests/proof/pressure
 
 fuzz: rust
 	tests/fuzz/run
+
+soak: build workload
+	$(SUDO) tests/soak
 
 calibrate: build workload
 	$(SUDO) tests/vm/install.sh

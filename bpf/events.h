@@ -190,14 +190,14 @@ _Static_assert(__builtin_offsetof(struct ebrec_process, proc) == 80, "ebrec_proc
 _Static_assert(__builtin_offsetof(struct ebrec_process, pad) == 84, "ebrec_process.pad");
 _Static_assert(sizeof(struct ebrec_process) == 88, "ebrec_process");
 
-/* A context switch: which task left the CPU and how, which one got it and how long it had waited. The acting task is the one that left. */
+/* A context switch: which task left the CPU and how, which one got it and how long it had waited. The acting task is the one that left. At the window's end there is a row for each CPU on which a task runs then: it has neither `prev_state` nor a next task, and makes `prev_ran_ns` complete. Of a switch between a task that is recorded and one that isn't (the recorder's own threads; what filters leave out), the columns about the latter are null, but for the idle task's identity. */
 struct ebrec_sched_switch {
 	struct ebrec_head head; /* The task that left the CPU. */
-	struct ebrec_task next; /* The task that got the CPU. */
-	__u64 prev_ran_ns; /* Time that the task which left had been on the CPU. */
-	__u64 next_waited_ns; /* Time that the next task had been runnable without running: run-queue latency. */
-	__u64 next_off_cpu_ns; /* Time since the next task last left a CPU. */
-	__u32 prev_state; /* State in which the previous task left: R (preempted), S, D, T, t, X, Z, P, I. */
+	struct ebrec_task next; /* The task that got the CPU. Null: none in the window, or it isn't recorded. */
+	__u64 prev_ran_ns; /* Time that the task which left had been on the CPU, as far as it is in the window: over all rows of a CPU, they make the window. */
+	__u64 next_waited_ns; /* Time that the next task had been runnable without running: run-queue latency. It may have begun before the window. */
+	__u64 next_off_cpu_ns; /* Time since the next task last left a CPU, which may be before the window. */
+	__u32 prev_state; /* State in which the previous task left: R (preempted), S, D, T, t, X, Z, P, I. Null: it still ran at the window's end. */
 	__u32 pad; /* Padding. */
 };
 _Static_assert(__builtin_offsetof(struct ebrec_sched_switch, head) == 0, "ebrec_sched_switch.head");
@@ -209,10 +209,10 @@ _Static_assert(__builtin_offsetof(struct ebrec_sched_switch, prev_state) == 104,
 _Static_assert(__builtin_offsetof(struct ebrec_sched_switch, pad) == 108, "ebrec_sched_switch.pad");
 _Static_assert(sizeof(struct ebrec_sched_switch) == 112, "ebrec_sched_switch");
 
-/* A task was woken, or started for the first time. The acting task is the waker. */
+/* A task was woken, or started for the first time. The acting task is the waker. With filters, what a wanted task does or undergoes: of the other task the columns are null, as of the recorder, if it wakes others; that it is woken itself is not in it. */
 struct ebrec_sched_wakeup {
 	struct ebrec_head head; /* The waker; the task that was interrupted, if an interrupt woke. */
-	struct ebrec_task wakee; /* The task that was woken. */
+	struct ebrec_task wakee; /* The task that was woken. Null: the filters leave it out. */
 	__u32 target_cpu; /* CPU it was put on. */
 	__u32 is_new; /* Whether this is its first time (sched_wakeup_new). */
 };
@@ -390,7 +390,7 @@ _Static_assert(sizeof(struct ebrec_tcp_socket) == 120, "ebrec_tcp_socket");
 /* A signal was sent, by a task or by the kernel on behalf of whichever task ran. The acting task is the sender; `code` tells whether it meant it: `SI_USER`, `SI_TKILL` and `SI_QUEUE` come from system calls of the sender, `SI_KERNEL` and the codes of faults, children and timers from the kernel. Filters let through what a wanted task sends or gets. */
 struct ebrec_signal {
 	struct ebrec_head head; /* The sender; for signals of the kernel the task that ran, be it the target itself (a fault), the child that ended, or any that a timer interrupted. */
-	struct ebrec_task target; /* The task that gets it; of a process, one of its threads. */
+	struct ebrec_task target; /* The task that gets it; of a process, one of its threads. Null: the recorder itself. */
 	__u32 signal; /* Number of the signal. */
 	__u32 name; /* Name of the signal. */
 	__u32 code; /* Why it was sent (si_code in sigaction(2)). */
@@ -411,7 +411,7 @@ _Static_assert(sizeof(struct ebrec_signal) == 104, "ebrec_signal");
 /* The kernel chose a process to kill because memory ran out. The acting task is the one whose allocation failed. */
 struct ebrec_oom_kill {
 	struct ebrec_head head; /* The task that needed memory. */
-	struct ebrec_task victim; /* The victim. */
+	struct ebrec_task victim; /* The victim. Null: the recorder itself, or this kernel doesn't tell. */
 	__u64 total_vm_bytes; /* Virtual memory of the victim (VmSize). */
 	__u64 anon_rss_bytes; /* Its anonymous memory in RAM (RssAnon). */
 	__u64 file_rss_bytes; /* Its file pages in RAM (RssFile). */
@@ -494,7 +494,7 @@ _Static_assert(__builtin_offsetof(struct ebrec_major_fault, address) == 48, "ebr
 _Static_assert(__builtin_offsetof(struct ebrec_major_fault, ip) == 56, "ebrec_major_fault.ip");
 _Static_assert(sizeof(struct ebrec_major_fault) == 64, "ebrec_major_fault");
 
-/* A request that a block device has completed, after merging and splitting: what iostat counts. Of devices without requests (dm, md, zram, brd: those that pass on or handle what they get at once), a bio, as it was submitted. A disk's rows are all of one `layer`, so nothing counts twice on a disk; but what goes through a stack of disks (dm over sda, loop over vda) is I/O of each of them. Flushes: a flush is a row of its own (`op` flush); the request that it was made for is a row only if it has data. A request that was issued before the window has neither task nor times; one that is not over at its end has neither `latency_ns` nor `error`. */
+/* A request that a block device has completed, after merging and splitting: what iostat counts. Of devices without requests (dm, md, zram, brd: those that pass on or handle what they get at once), a bio, as it was submitted. A disk's rows are all of one `layer`, so nothing counts twice on a disk; but what goes through a stack of disks (dm over sda, loop over vda) is I/O of each of them. Flushes: a flush is a row of its own (`op` flush); the request that it was made for is a row only if it has data. A request that was issued before the window has no times, and a task only if recording was being prepared by then; one that is not over at its end has neither `latency_ns` nor `error`. */
 struct ebrec_block_io {
 	struct ebrec_head head; /* The task that made the request: of several merged ones, the first; of a flush, the one that waited for it longest. */
 	__u64 sector; /* First sector, of the whole disk even if it was addressed to a partition. Null: flushes and driver commands. */
@@ -580,7 +580,7 @@ _Static_assert(__builtin_offsetof(struct ebrec_file_io, bytes) == 80, "ebrec_fil
 _Static_assert(__builtin_offsetof(struct ebrec_file_io, latency_ns) == 88, "ebrec_file_io.latency_ns");
 _Static_assert(sizeof(struct ebrec_file_io) == 96, "ebrec_file_io");
 
-/* A call of the C library's resolver (getaddrinfo, gethostbyname…), glibc's or musl's, a container's own included. `ts` is when it was called; calls of it within it are part of the same row. Programs that bring their own resolver (Go, static ones, dig) are in `dns_query` only. */
+/* A call of the C library's resolver (getaddrinfo, gethostbyname…), glibc's or musl's, a container's own included. `ts` is when it was called, and one that was called before the window has no row; calls of it within it are part of the same row. Programs that bring their own resolver (Go, static ones, dig) are in `dns_query` only. */
 struct ebrec_dns_lookup {
 	struct ebrec_head head; /* Caller. */
 	__u64 latency_ns; /* From call to return. Null: it had not returned when the window or its thread ended. */
@@ -594,7 +594,7 @@ _Static_assert(__builtin_offsetof(struct ebrec_dns_lookup, result) == 56, "ebrec
 _Static_assert(__builtin_offsetof(struct ebrec_dns_lookup, function) == 60, "ebrec_dns_lookup.function");
 _Static_assert(sizeof(struct ebrec_dns_lookup) == 64, "ebrec_dns_lookup");
 
-/* A question to a DNS server over UDP or TCP port 53 and its answer, whatever program asked it. `ts` is when it was sent. The same message on its way through several interfaces is one row, and so is one that was sent again. Not seen: encrypted DNS, other ports, and messages that an older kernel keeps in pages of its own (nearly all by TCP). */
+/* A question to a DNS server over UDP or TCP port 53 and its answer, whatever program asked it. `ts` is when it was sent, and one that was sent before the window has no row. The same message on its way through several interfaces is one row, and so is one that was sent again. Not seen: encrypted DNS, other ports, and messages that an older kernel keeps in pages of its own (nearly all by TCP). */
 struct ebrec_dns_query {
 	struct ebrec_head head; /* Who sent the question. */
 	struct ebrec_endpoints ends; /* Both ends; the remote one is the server, as the program addressed it. */
@@ -629,7 +629,7 @@ _Static_assert(__builtin_offsetof(struct ebrec_syscall, ret) == 56, "ebrec_sysca
 _Static_assert(__builtin_offsetof(struct ebrec_syscall, latency_ns) == 64, "ebrec_syscall.latency_ns");
 _Static_assert(sizeof(struct ebrec_syscall) == 72, "ebrec_syscall");
 
-/* What a process did with the page cache on one CPU in an interval of 100 ms; `ts` is the interval's start, and there is no row where it did nothing. Counts are pages, of 4 KiB on most hosts. Files on tmpfs, direct I/O and DAX are not in it. The acting task is the process's first thread that did something in the interval; kernel threads have rows as well. */
+/* What a process did with the page cache on one CPU in an interval of 100 ms; `ts` is the interval's start, but not before the window's, and there is no row where it did nothing. Counts are pages, of 4 KiB on most hosts. Files on tmpfs, direct I/O and DAX are not in it. The acting task is the process's first thread that did something in the interval; kernel threads have rows as well. */
 struct ebrec_page_cache {
 	struct ebrec_head head; /* A thread of the process. */
 	__u64 interval_ns; /* Length of the interval. */

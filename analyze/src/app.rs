@@ -34,9 +34,9 @@ pub const NOTHING: u8 = 1;
 /// Something failed.
 pub const FAILED: u8 = 2;
 
-/// Stacks of the thread that plans and of those that compute, in bytes. Only what is used of them takes memory. A statement of
-/// [`MOST_OPERATORS`](crate::engine::MOST_OPERATORS) is a tree of that depth, which the planner and its destructors go down by recursion.
-pub const STACK: [usize; 2] = [2 << 30, 512 << 20];
+/// Stacks of the thread that plans and of those that compute, in bytes. Only what is used of them takes memory. An expression of
+/// [`LONGEST_CHAIN`](crate::engine::LONGEST_CHAIN) operators is a tree of that depth, which the planner and its destructors go down by recursion.
+pub const STACK: [usize; 2] = [512 << 20, 128 << 20];
 
 /// Runs the program. `args` begins with its name.
 pub fn main(args: Vec<OsString>) -> u8 {

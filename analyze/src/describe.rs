@@ -1,6 +1,6 @@
 //! The lists: tables, columns, reports.
 
-use crate::engine::Engine;
+use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::notes;
 use crate::output::cells::Cells;
@@ -32,7 +32,7 @@ pub async fn rows(engine: &Engine, table: &str) -> Result<Option<i64>> {
         return Ok(None);
     }
     let sql = format!("SELECT count(*) AS n FROM \"{}\"", table.replace('"', "\"\""));
-    let batches = engine.query(&sql, Vec::new()).await?.frame.collect().await?;
+    let batches = engine::collect(engine.query(&sql, Vec::new()).await?.frame).await?;
     let Some(first) = batches.first() else { return Ok(None) };
     Ok(Cells::new(first)?.int("n", 0))
 }

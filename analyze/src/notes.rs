@@ -2,8 +2,8 @@
 //!
 //! Said after every answer that it touches, with what it does to the numbers and what helps.
 
-use crate::engine::Engine;
 use crate::engine::catalog::Reading;
+use crate::engine::{self, Engine};
 use crate::error::Result;
 use crate::output::cells::Cells;
 use crate::output::text::{escape, thousands};
@@ -91,7 +91,7 @@ async fn lost_in(engine: &Engine) -> Result<Vec<(String, String, i64, i64, i64)>
     let window = vec![("from".to_owned(), instant(from)), ("to".to_owned(), instant(to))];
     let frame = engine.read(LOSSES, reading, window).await?.frame;
     let mut lost = Vec::new();
-    for batch in frame.collect().await? {
+    for batch in engine::collect(frame).await? {
         let cells = Cells::new(&batch)?;
         for row in 0..cells.rows() {
             let number = |column| cells.int(column, row).unwrap_or_default();

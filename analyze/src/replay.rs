@@ -5,7 +5,7 @@
 //! frames follow the capture's clock, and keys pause, step and seek; elsewhere, and with `--noclear`, they are printed one below the other.
 
 use crate::ending;
-use crate::engine::{Engine, Planned};
+use crate::engine::{self, Engine, Planned};
 use crate::error::{Error, Result};
 use crate::output::cells::Cells;
 use crate::output::report::Report;
@@ -148,7 +148,7 @@ pub async fn replay(engine: &Engine, queries: &Queries, matches: &ArgMatches, se
 async fn frames(engine: &Engine, query: &Query, values: &Values) -> Result<(Frames, Outcome)> {
     let prepared = query.prepare(values)?;
     let Planned { frame, tables } = engine.report(query, values).await?;
-    let batches = frame.collect().await?;
+    let batches = engine::collect(frame).await?;
     let (start, end) = engine.window();
     let seconds = match values.get("interval") {
         Some(ScalarValue::Float64(Some(seconds))) => *seconds,

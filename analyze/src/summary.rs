@@ -3,7 +3,7 @@
 //! The parts that look into the events are queries like the reports, in queries/summary/.
 
 use crate::describe;
-use crate::engine::Engine;
+use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::output::cells::Cells;
 use crate::output::escape::{code, fenced};
@@ -60,7 +60,7 @@ async fn part(engine: &Engine, query: &Query) -> Result<Result<Vec<RecordBatch>>
     if let Some(table) = query.needs.iter().find(|table| !engine.tables().is_captured(table)) {
         return Ok(Err(engine.tables().missing(table)));
     }
-    Ok(Ok(engine.report(query, &params::defaults(query)?).await?.frame.collect().await?))
+    Ok(Ok(engine::collect(engine.report(query, &params::defaults(query)?).await?.frame).await?))
 }
 
 type Parts<'a> = Vec<(&'a Query, Result<Vec<RecordBatch>>)>;
@@ -126,7 +126,9 @@ fn findings(capture: &Capture, triage: &Triage, width: Option<usize>, out: &mut 
     let command = command_of(capture);
     writeln!(out, "\nFindings")?;
     if triage.findings.is_empty() {
-        writeln!(out, "Nothing stands out in {} checks.", triage.checks)?;
+        for line in wrap(&triage.verdict(), width.unwrap_or(120).max(40)) {
+            writeln!(out, "{line}")?;
+        }
     }
     for finding in &triage.findings {
         let since = finding.since.map_or_else(String::new, |ns| format!(" (since {})", time_of_day(ns)));
@@ -175,7 +177,7 @@ fn markdown(tables: &RecordBatch, all: &[Told<'_>], mut out: Destination) -> Res
         writeln!(out, "## {}\n", code(&capture.path.display().to_string()))?;
         writeln!(out, "{}\n### Findings\n", fenced(&String::from_utf8_lossy(&told_of_itself)))?;
         if told.triage.findings.is_empty() {
-            writeln!(out, "Nothing stands out in {} checks.", told.triage.checks)?;
+            writeln!(out, "{}", told.triage.verdict())?;
         }
         let command = command_of(capture);
         for finding in &told.triage.findings {

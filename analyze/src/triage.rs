@@ -3,17 +3,19 @@
 //! A check is a query whose rows are findings. Its parameters are thresholds, which `--threshold CHECK.NAME=VALUE` overrides. A row's `score` says
 //! how many times the threshold was reached; no row, no finding.
 
-use crate::engine::{Engine, Planned};
+use crate::describe;
+use crate::engine::{self, Engine, Planned, filter};
 use crate::error::{Error, Result};
 use crate::notes;
 use crate::output::cells::{Cells, Origins, fill, show};
 use crate::output::machine::Machine;
-use crate::output::text::escape;
+use crate::output::text::{escape, thousands};
 use crate::query::header::placeholders;
 use crate::query::params::{self, Values};
 use crate::query::{Queries, Query};
 use crate::suggest::closest;
 use datafusion::common::ScalarValue;
+use ebrec_format::capture::State;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -63,6 +65,8 @@ pub struct Triage {
     pub checks: usize,
     /// Tables that they looked into.
     pub tables: Vec<String>,
+    /// What makes it worth less that nothing stands out: records that were lost, tables without a row.
+    pub doubts: Vec<String>,
 }
 
 impl Finding {
@@ -122,7 +126,7 @@ pub async fn run(engine: &Engine, thresholds: &[Threshold]) -> Result<Triage> {
             continue;
         }
         let Planned { frame, tables } = engine.report(query, &values).await?;
-        let batches = frame.collect().await?;
+        let batches = engine::collect(frame).await?;
         let mut found = Vec::new();
         for batch in &batches {
             let rows: Vec<Value> =
@@ -139,11 +143,39 @@ pub async fn run(engine: &Engine, thresholds: &[Threshold]) -> Result<Triage> {
         triage.findings.extend(found);
         triage.checks += 1;
     }
-    // Of the same score the order of the checks is that in which one looks: CPU, disks, network, …
-    triage.findings.sort_by(|a, b| b.score.total_cmp(&a.score));
     triage.tables.sort();
     triage.tables.dedup();
+    triage.doubts = doubts(engine, &triage.tables).await?;
+    // Of the same score the order of the checks is that in which one looks: CPU, disks, network, …
+    triage.findings.sort_by(|a, b| b.score.total_cmp(&a.score));
     Ok(triage)
+}
+
+/// Why it may mean little that nothing was found in `tables`.
+async fn doubts(engine: &Engine, tables: &[String]) -> Result<Vec<String>> {
+    let mut doubts = Vec::new();
+    let mut rows = 0;
+    // What was there at the start tells nothing of what happened.
+    for table in tables.iter().filter(|table| !filter::is_state(table)) {
+        rows += describe::rows(engine, table).await?.unwrap_or_default();
+        if rows > 0 {
+            break;
+        }
+    }
+    if rows == 0 {
+        doubts.push("their tables hold no rows: nothing was recorded that could stand out".to_owned());
+    }
+    let lost =
+        notes::lost(engine).await?.into_iter().filter(|(table, ..)| tables.contains(table)).map(|(_, _, lost, ..)| lost).sum::<i64>();
+    if lost > 0 {
+        let lost = thousands(lost.unsigned_abs());
+        doubts.push(format!("{lost} records were lost, and what they held may be what stood out"));
+    }
+    let unfinished = engine.captures().iter().any(|capture| !capture.manifest.complete || capture.state == State::Partial);
+    if unfinished {
+        doubts.push("the recording still runs or was killed: what it had not saved is missing".to_owned());
+    }
+    Ok(doubts)
 }
 
 fn finding(query: &Query, cells: &Cells, row: usize, values: Value) -> Finding {
@@ -196,7 +228,13 @@ impl Triage {
             })
         });
         let unknown = self.unknown.iter().map(|unknown| json!({ "check": unknown.check, "title": unknown.title, "why": unknown.why }));
-        json!({ "findings": findings.collect::<Vec<_>>(), "not_checked": unknown.collect::<Vec<_>>(), "checks": self.checks })
+        json!({ "findings": findings.collect::<Vec<_>>(), "not_checked": unknown.collect::<Vec<_>>(), "checks": self.checks, "doubts": self.doubts })
+    }
+
+    /// What to say if there is no finding.
+    pub fn verdict(&self) -> String {
+        let nothing = format!("Nothing stands out in {} checks", self.checks);
+        if self.doubts.is_empty() { format!("{nothing}.") } else { format!("{nothing}, but {}.", self.doubts.join("; ")) }
     }
 
     /// What could not be checked, by its reason.

@@ -5,8 +5,8 @@
 mod common;
 
 use common::{Builder, directory, sample, stdout};
-use ebrec_analyze::engine::Engine;
 use ebrec_analyze::engine::filter::Filter;
+use ebrec_analyze::engine::{Engine, Planned};
 use ebrec_analyze::query::{Queries, Query, params, reference};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,8 +17,9 @@ fn engine(path: &Path) -> Engine {
 }
 
 async fn rows(engine: &Engine, query: &Query) -> (Vec<String>, usize) {
-    let frame = engine.report(query, &params::defaults(query).unwrap()).await.unwrap_or_else(|error| panic!("{}: {error}", query.name));
-    let touched: BTreeSet<String> = engine.tables().touched().into_iter().collect();
+    let planned = engine.report(query, &params::defaults(query).unwrap()).await;
+    let Planned { frame, tables } = planned.unwrap_or_else(|error| panic!("{}: {error}", query.name));
+    let touched: BTreeSet<String> = tables.into_iter().collect();
     let declared: BTreeSet<String> = query.needs.iter().chain(&query.uses).map(|&name| name.to_owned()).collect();
     assert_eq!(touched, declared, "{}: the tables it reads are those it declares", query.name);
     let names = frame.schema().fields().iter().map(|field| field.name().clone()).collect();

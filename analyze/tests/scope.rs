@@ -82,7 +82,7 @@ fn limits_apply_to_all_captures_together() {
     let text = std::fs::read_to_string(file).unwrap();
     assert_eq!(text.matches("host,capture,").count(), 1, "one heading: {text}");
     assert!(text.contains("testhost,b,"), "{text}");
-    stdout(&[&a, &b, "tcplife", "-o", file]);
+    stdout(&[&a, &b, "tcplife", "--force", "-o", file]);
     let text = std::fs::read_to_string(file).unwrap();
     assert!(text.contains("==> a ") && text.contains("==> b "), "{text}");
 }

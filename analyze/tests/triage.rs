@@ -47,8 +47,8 @@ fn checks_are_well_formed_and_find_nothing_in_an_empty_capture() {
     for query in checks.iter() {
         assert!(query.finding.is_some() && !query.evidence.is_empty() && !query.params.is_empty(), "{}", query.name);
         assert!(query.params.iter().all(|param| param.default.is_some()), "{}: a threshold has a default", query.name);
-        let frame =
-            runtime.block_on(engine.report(query, &params::defaults(query).unwrap())).unwrap_or_else(|e| panic!("{}: {e}", query.name));
+        let planned = runtime.block_on(engine.report(query, &params::defaults(query).unwrap()));
+        let frame = planned.unwrap_or_else(|error| panic!("{}: {error}", query.name)).frame;
         let names: Vec<&str> = frame.schema().fields().iter().map(|field| field.name().as_str()).collect();
         assert_eq!(names, query.columns.iter().map(|column| column.name).collect::<Vec<_>>(), "{}", query.name);
         let batches = runtime.block_on(frame.collect()).unwrap_or_else(|error| panic!("{}: {error}", query.name));

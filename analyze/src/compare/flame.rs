@@ -1,6 +1,6 @@
 //! The difference of two sides' profiles as a flame graph: red is where the new side spent more, blue where it spent less.
 
-use crate::engine::Engine;
+use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::output::cells::Cells;
 use crate::output::stacks::{self, Style};
@@ -17,7 +17,7 @@ pub async fn add(engine: &Engine, queries: &Queries, to: &mut Folded) -> Result<
     let values = params::defaults(query)?;
     let prepared = query.prepare(&values)?;
     let style = Style::of(&prepared, &values).ok_or_else(|| Error::text("the report profile gives no stacks"))?;
-    for batch in engine.report(query, &values).await?.frame.collect().await? {
+    for batch in engine::collect(engine.report(query, &values).await?.frame).await? {
         let cells = Cells::new(&batch)?;
         for row in 0..cells.rows() {
             let line = style.line(&cells, row);

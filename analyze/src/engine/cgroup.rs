@@ -82,7 +82,7 @@ async fn rows(engine: &Engine, sql: &str) -> Result<Vec<(i64, i64, String)>> {
     const TABLES: [&str; 3] = ["process", "process_exec", "process_fork"];
     let reading = Reading { optional: &TABLES, whole: &TABLES, ..Reading::default() };
     let mut rows = Vec::new();
-    for batch in engine.read(sql, reading, Vec::new()).await?.frame.collect().await? {
+    for batch in super::collect(engine.read(sql, reading, Vec::new()).await?.frame).await? {
         let cells = Cells::new(&batch)?;
         for row in 0..cells.rows() {
             let number = |column| cells.int(column, row).unwrap_or(-1);

@@ -10,6 +10,11 @@ use std::sync::Arc;
 
 /// Tables whose rows tell a state that holds for the window rather than what happened at an instant: `ts` doesn't limit them.
 const STATES: [&str; 6] = ["process", "tcp_socket", "capture", "clock", "loss", "probe_library"];
+/// Whether a table's rows tell a state.
+pub fn is_state(table: &str) -> bool {
+    STATES.contains(&table) || ["mount", "disk", "netdev", "cgroup", "stack", "probe"].contains(&table)
+}
+
 /// Connections have a beginning and an end: they belong to each window that they overlap.
 const SPANS: &[(&str, &str, &str)] = &[("tcp_connection", "opened_ts", "closed_ts")];
 

@@ -18,10 +18,12 @@ pub mod table;
 use crate::error::{Error, Result};
 use crate::query::params::{self, Values};
 use crate::query::{Queries, Query};
+use arrow::record_batch::RecordBatch;
 use catalog::{CATALOG, Catalog, Reading, SCHEMA, Tables};
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -29,11 +31,13 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use ebrec_format::capture::Capture;
 use filter::Filter;
-pub use statement::MOST_OPERATORS;
+use futures::{StreamExt, TryStreamExt};
+pub use statement::{LONGEST_CHAIN, MOST_JOINS};
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -44,6 +48,10 @@ use table::File;
 
 /// Memory that queries may use before they spill, unless `--memory` says otherwise.
 pub const DEFAULT_MEMORY: usize = 512 << 20;
+/// Text that a batch holds, as far as it can be known before: what operators hold on to in one piece.
+const BATCH_BYTES: usize = 4 << 20;
+/// A batch of fewer rows costs more than it saves.
+const FEWEST_ROWS: usize = 16;
 const STORE_URL: &str = "ebrec://captures";
 
 /// What the sessions over the same captures share.
@@ -211,12 +219,16 @@ impl Engine {
         let lookup = Arc::new(self.tables.read(reading));
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(Catalog(lookup.clone())));
-        let state = SessionStateBuilder::new_from_existing(self.state.clone()).with_catalog_list(Arc::new(catalogs)).build();
+        let mut state = SessionStateBuilder::new_from_existing(self.state.clone()).with_catalog_list(Arc::new(catalogs)).build();
         let statement = statement::parse(&state, sql)?;
         // A table that isn't there is the cause of whatever else the planner says.
         let plan = state.statement_to_plan(statement).await.map_err(|error| lookup.not_found().unwrap_or_else(|| error.into()))?;
         let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         options.verify_plan(&plan).map_err(|_| statement::refused())?;
+        let width = usize::try_from(lookup.width().await).unwrap_or(usize::MAX);
+        let config = state.config().clone();
+        let rows = (BATCH_BYTES / width.max(1)).clamp(FEWEST_ROWS, config.batch_size());
+        *state.config_mut() = config.with_batch_size(rows);
         let mut frame = DataFrame::new(state, plan);
         if !parameters.is_empty() {
             let parameters: HashMap<String, ScalarValue> = parameters.into_iter().collect();
@@ -240,9 +252,39 @@ impl Engine {
 
 /// The rows of a query as they come.
 ///
+/// Operators count the batches that they hold, and can't spill half of one: if rows are longer than they seemed, the batches are made smaller, as
+/// long as no row has come out.
+pub async fn stream(frame: DataFrame) -> Result<SendableRecordBatchStream> {
+    let mut rows = frame.task_ctx().session_config().batch_size();
+    loop {
+        let mut stream = execute(frame.clone(), rows).await?;
+        match stream.next().await {
+            Some(Err(error)) if rows > FEWEST_ROWS && matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => {
+                rows = (rows / 16).max(FEWEST_ROWS);
+            }
+            first => {
+                let schema = stream.schema();
+                let all = futures::stream::iter(first).chain(stream);
+                return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, all)));
+            }
+        }
+    }
+}
+
+/// All rows of a query.
+pub async fn collect(frame: DataFrame) -> Result<Vec<RecordBatch>> {
+    Ok(stream(frame).await?.try_collect().await?)
+}
+
 /// DataFusion's sources give up the thread now and then, so that a query can be ended between two of their batches. A join may make hours of
 /// work of one batch, so its output does the same.
-pub async fn stream(frame: DataFrame) -> Result<SendableRecordBatchStream> {
+async fn execute(frame: DataFrame, rows: usize) -> Result<SendableRecordBatchStream> {
+    let (mut state, plan) = frame.into_parts();
+    if rows < state.config().batch_size() {
+        // What threads share is more for each of them if there is one.
+        *state.config_mut() = state.config().clone().with_batch_size(rows).with_target_partitions(1);
+    }
+    let frame = DataFrame::new(state, plan);
     let context = Arc::new(frame.task_ctx());
     let plan = frame.create_physical_plan().await?;
     let joins = |node: Arc<dyn ExecutionPlan>| {

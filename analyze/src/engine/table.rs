@@ -20,9 +20,9 @@ use datafusion::datasource::physical_plan::{
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::cache::Cache;
 use datafusion::execution::cache::cache_manager::{CachedFileMetadataEntry, FileMetadataCache};
 use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -33,6 +33,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::arrow::parquet_to_arrow_schema;
+use parquet::basic::Type;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use std::ops::Range;
@@ -73,9 +74,7 @@ impl CaptureTable {
     async fn open(&self, state: &dyn Session, file: &File) -> Result<PartitionedFile> {
         let runtime = state.runtime_env();
         let store = runtime.object_store(&self.url)?;
-        check_frame(store.as_ref(), &self.name, file).await?;
-        let cache = runtime.cache_manager.get_file_metadata_cache();
-        let metadata = metadata(store.as_ref(), &self.name, file, &cache).await?;
+        let metadata = footer(store.as_ref(), runtime, &self.name, file).await?;
         self.check(file, &metadata)?;
         let statistics = DFParquetMetadata::statistics_from_parquet_metadata(&metadata, self.schema.file_schema())?;
         let columns = self.schema.table_partition_cols().iter();
@@ -102,6 +101,24 @@ impl CaptureTable {
         }
         Ok(())
     }
+}
+
+/// What a file says about itself; read once.
+async fn footer(store: &dyn ObjectStore, runtime: &RuntimeEnv, table: &str, file: &File) -> Result<Arc<ParquetMetaData>> {
+    check_frame(store, table, file).await?;
+    metadata(store, table, file, &runtime.cache_manager.get_file_metadata_cache()).await
+}
+
+/// Bytes of text in a row of the file, on average over the row group where it is most; 0 if that can't be known.
+pub(super) async fn width(store: &dyn ObjectStore, runtime: &RuntimeEnv, table: &str, file: &File) -> u64 {
+    // What is wrong with the file is said when it is scanned.
+    let Ok(metadata) = footer(store, runtime, table, file).await else { return 0 };
+    let widths = metadata.row_groups().iter().map(|group| {
+        let text = group.columns().iter().filter(|column| column.column_type() == Type::BYTE_ARRAY);
+        let bytes: i64 = text.map(|column| column.unencoded_byte_array_data_bytes().unwrap_or(column.uncompressed_size()).max(0)).sum();
+        bytes.unsigned_abs() / group.num_rows().max(1).unsigned_abs()
+    });
+    widths.max().unwrap_or_default()
 }
 
 /// Refuses what has no Parquet footer, before the reader computes with the length that it claims to have.

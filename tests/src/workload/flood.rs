@@ -18,11 +18,14 @@ use std::time::{Duration, Instant};
 /// How many rows of which tables a round makes.
 type Rows = &'static [(&'static str, u64)];
 
+/// What makes a round.
+type Round = Box<dyn FnMut() -> Result<()>>;
+
 /// A kind: its name, the rows of a round, and what makes the rounds of a process.
 struct Kind {
     name: &'static str,
     rows: Rows,
-    prepare: fn(usize) -> Result<Box<dyn FnMut() -> Result<()>>>,
+    prepare: fn(usize) -> Result<Round>,
 }
 
 const KINDS: &[Kind] = &[
@@ -87,10 +90,11 @@ fn rounds(comm: &CString, length: Duration, rate: u64, round: &mut dyn FnMut() -
     // Between the two names nothing is done but the rounds: no output, no memory from the kernel.
     let before = named(comm)?;
     while clock.elapsed() < length {
-        // Catching up after a pause would be faster than the rate.
         if (done as f64) < clock.elapsed().as_secs_f64() * rate as f64 {
             round()?;
             done += 1;
+        } else {
+            nap(200_000)?;
         }
     }
     let after = named(c"wl-done")?;
@@ -114,7 +118,7 @@ fn switches_so_far() -> Result<u64> {
 }
 
 /// A file that is made, written, read, and removed.
-fn files(cpu: usize) -> Result<Box<dyn FnMut() -> Result<()>>> {
+fn files(cpu: usize) -> Result<Round> {
     let path: PathBuf = std::env::temp_dir().join(format!("ebrec-flood-{}-{cpu}", sys::getpid()));
     Ok(Box::new(move || {
         let file = std::fs::File::options().create(true).truncate(true).read(true).write(true).open(&path).context("open a file")?;
@@ -126,7 +130,7 @@ fn files(cpu: usize) -> Result<Box<dyn FnMut() -> Result<()>>> {
 }
 
 /// The cheapest system call.
-fn calls(_: usize) -> Result<Box<dyn FnMut() -> Result<()>>> {
+fn calls(_: usize) -> Result<Round> {
     Ok(Box::new(|| {
         for _ in 0..16 {
             // SAFETY: no arguments; cannot fail.
@@ -137,7 +141,7 @@ fn calls(_: usize) -> Result<Box<dyn FnMut() -> Result<()>>> {
 }
 
 /// Signals to itself, which it ignores.
-fn signals(_: usize) -> Result<Box<dyn FnMut() -> Result<()>>> {
+fn signals(_: usize) -> Result<Round> {
     let me = sys::getpid();
     // SAFETY: no handler, so nothing of ours runs in one.
     unsafe { libc::signal(libc::SIGURG, libc::SIG_IGN) };
@@ -187,7 +191,7 @@ pub fn forks_of_two(args: &Args) -> Result<Value> {
 }
 
 /// A child that ends at once; and a program that isn't there.
-fn forks(_: usize) -> Result<Box<dyn FnMut() -> Result<()>>> {
+fn forks(_: usize) -> Result<Round> {
     let mut stack = vec![0_u64; 8192];
     Ok(Box::new(move || {
         short_child(&mut stack)?;
@@ -199,7 +203,7 @@ fn forks(_: usize) -> Result<Box<dyn FnMut() -> Result<()>>> {
 }
 
 /// A connection over loopback, a byte each way, and a reset.
-fn tcp(_: usize) -> Result<Box<dyn FnMut() -> Result<()>>> {
+fn tcp(_: usize) -> Result<Round> {
     crate::net::ensure_loopback()?;
     let listener = TcpListener::bind("127.0.0.1:0").context("listen")?;
     let to = listener.local_addr().context("the address")?;
@@ -220,13 +224,15 @@ fn tcp(_: usize) -> Result<Box<dyn FnMut() -> Result<()>>> {
 }
 
 /// A sleep that is long enough for the CPU to be left.
-fn switches(_: usize) -> Result<Box<dyn FnMut() -> Result<()>>> {
+fn switches(_: usize) -> Result<Round> {
     // SAFETY: no pointers. Without it the kernel lets a sleep last 50 us longer.
     sys::check("prctl(PR_SET_TIMERSLACK)", unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) })?;
-    Ok(Box::new(|| {
-        let nap = libc::timespec { tv_sec: 0, tv_nsec: 20_000 };
-        // SAFETY: the timespec outlives the call; nothing is asked back.
-        sys::check("nanosleep", unsafe { libc::nanosleep(&raw const nap, std::ptr::null_mut()) })?;
-        Ok(())
-    }))
+    Ok(Box::new(|| nap(20_000)))
+}
+
+fn nap(ns: i64) -> Result<()> {
+    let nap = libc::timespec { tv_sec: 0, tv_nsec: ns };
+    // SAFETY: the timespec outlives the call; nothing is asked back.
+    sys::check("nanosleep", unsafe { libc::nanosleep(&raw const nap, std::ptr::null_mut()) })?;
+    Ok(())
 }
