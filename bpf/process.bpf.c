@@ -36,9 +36,9 @@ static __always_inline void put_exec(struct ebrec_process_exec *event, struct eb
 	event->args_truncated = 0;
 }
 
-/* Long argument lists are recorded whole as long as they are few: a loop of execs, which anybody may run, could else fill the rings and
- * the recorder's time with them. Every CPU may record so many bytes of them at once, and so many more a second; of what is beyond, the
- * first ARGS_SHORT bytes are recorded. */
+/* Long argument lists are recorded whole as long as they are few: a loop of execs, which anybody may run, could else fill the rings
+ * and the recorder's time with them. Every CPU may record so many bytes of them at once, and so many more a second; of what is
+ * beyond, the first ARGS_SHORT bytes are recorded. */
 #define ARGS_SHORT 768
 #define ARGS_AT_ONCE (2u << 20)
 #define ARGS_PER_SECOND (1u << 20)
@@ -55,8 +55,8 @@ struct {
 	__type(value, struct args_budget);
 } args_left SEC(".maps");
 
-/* How much of LEN bytes of arguments to record. Only exec changes the budget, so no interrupt comes in between; if another task does, a
- * few bytes more or less are no harm. */
+/* How much of LEN bytes of arguments to record. Only exec changes the budget, so no interrupt comes in between; if another task
+ * does, a few bytes more or less are no harm. */
 static __always_inline long args_allowed(long len, __u64 now)
 {
 	struct args_budget *budget;
