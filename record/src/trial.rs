@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// The function: as short as a function can be, and one that the kernel may make a call of.
+// The function: as short as a function can be, and one that the kernel may make a call of.
 #[cfg(target_arch = "x86_64")]
 std::arch::global_asm!(
     ".pushsection .text.ebrec_probed,\"ax\",@progbits",

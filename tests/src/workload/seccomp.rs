@@ -31,12 +31,12 @@ pub fn run(args: &Args) -> Result<Value> {
     command.args((2..).map_while(|index| args.word(index)));
     // SAFETY: `prctl` is async-signal-safe, and the filter is on the closure's own stack.
     unsafe {
-        command.pre_exec(move || filter(refuse).map_err(|_| std::io::Error::last_os_error()));
+        command.pre_exec(move || filter(refuse));
     }
     Err(Error::new(format!("{program}: {}", command.exec())))
 }
 
-fn filter(refuse: u32) -> Result<(), ()> {
+fn filter(refuse: u32) -> std::io::Result<()> {
     let op = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let mut filter = [
         op(0x20, 0, 0, 0),            // BPF_LD: the number is the first member of struct seccomp_data
@@ -51,5 +51,5 @@ fn filter(refuse: u32) -> Result<(), ()> {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
             && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0) == 0
     };
-    if done { Ok(()) } else { Err(()) }
+    if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
