@@ -85,7 +85,7 @@ impl Kernel {
                 0
             }
             "uprobe.multi" => {
-                if !self.enum_has("bpf_attach_type", libbpf_sys::BPF_TRACE_UPROBE_MULTI.into()) {
+                if !self.has_uprobe_multi() {
                     return Err("this kernel has no uprobe_multi".to_owned());
                 }
                 self.probes_are_harmless()?;
@@ -106,8 +106,12 @@ impl Kernel {
 }
 
 impl Kernel {
+    fn has_uprobe_multi(&self) -> bool {
+        self.enum_has("bpf_attach_type", libbpf_sys::BPF_TRACE_UPROBE_MULTI.into())
+    }
+
     fn probes_are_harmless(&self) -> Result<(), Reason> {
-        self.harmless.get_or_init(crate::trial::probes_are_harmless).clone()
+        self.harmless.get_or_init(|| crate::trial::probes_are_harmless(self.has_uprobe_multi())).clone()
     }
 }
 

@@ -262,6 +262,9 @@ fn watch_libraries(object: &Object, chosen: &[Program]) -> Result<Option<Watcher
     if programs.is_empty() {
         return Ok(None);
     }
+    if programs.iter().any(|program| !program.multi) {
+        crate::privilege::keep_for_probes();
+    }
     Watcher::start(programs, handle(object, "images_started")?, handle(object, "images_seen")?).map(Some)
 }
 

@@ -4,6 +4,8 @@
 //! load no module, set no clock, take no other user's identity and send nothing to the network. COMMAND is forked before and keeps
 //! what the user has.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 /// include/uapi/linux/capability.h
 mod number {
     pub const CHOWN: u32 = 0;
@@ -68,7 +70,17 @@ const PARANOID_BEYOND_PERFMON: i32 = 3;
 
 fn to_keep(paranoid: i32) -> u64 {
     let kept = KEPT.iter().fold(0, |set, number| set | 1 << number);
-    if paranoid >= PARANOID_BEYOND_PERFMON { kept | 1 << number::SYS_ADMIN } else { kept }
+    let needs_admin = paranoid >= PARANOID_BEYOND_PERFMON || PROBES_NEED_ADMIN.load(Ordering::Relaxed);
+    if needs_admin { kept | 1 << number::SYS_ADMIN } else { kept }
+}
+
+/// Whether libraries that are found later get their probes by perf events, which takes CAP_SYS_ADMIN (perf_uprobe_event_init); the
+/// newer interface, since 6.6, doesn't.
+static PROBES_NEED_ADMIN: AtomicBool = AtomicBool::new(false);
+
+/// Says that it is so. Before anything is dropped.
+pub fn keep_for_probes() {
+    PROBES_NEED_ADMIN.store(true, Ordering::Relaxed);
 }
 
 #[allow(clippy::disallowed_methods, reason = "the kernel's own setting")]

@@ -7,10 +7,11 @@
 //!
 //! The child forbids itself every system call but the one that ends it, and calls a function in which there is a probe for it alone.
 
-use crate::uprobes::Pmu;
+use crate::uprobes::{Pmu, attach_multi};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 // The function: as short as a function can be, and one that the kernel may make a call of.
@@ -50,9 +51,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How the child ends if the kernel has no seccomp: then no process has a filter.
 const NO_SECCOMP: i32 = 3;
 
-/// Why no probe is to be put into the functions of others; nothing if they are none the worse for it.
-pub fn probes_are_harmless() -> Result<(), String> {
-    match attempt() {
+/// Why no probe is to be put into the functions of others; nothing if they are none the worse for it. `multi`: the kernel has the
+/// newer interface for them.
+pub fn probes_are_harmless(multi: bool) -> Result<(), String> {
+    match attempt(multi) {
         Ok(()) => Ok(()),
         Err(Failed::Harm(what)) => Err(format!("on this kernel, a process under a seccomp filter (as containers have one) {what}")),
         Err(Failed::Unknown(error)) => Err(format!("it could not be tried whether a probed function survives a seccomp filter: {error}")),
@@ -73,17 +75,90 @@ impl From<io::Error> for Failed {
     }
 }
 
-fn attempt() -> Result<(), Failed> {
-    let pmu = Pmu::find().ok_or_else(|| Failed::Unknown("this kernel has no uprobes".to_owned()))?;
+fn attempt(multi: bool) -> Result<(), Failed> {
     let exe = own_program()?;
     let offset =
         offset_of(ebrec_probed as *const () as u64).ok_or_else(|| Failed::Unknown("its place in the file is not found".to_owned()))?;
     let child = Child::fork()?;
-    let mut probe = File::from(pmu.open(&exe, offset, true, Some(child.pid))?);
+    let mut probe = if multi { Probe::multi(&exe, offset, child.pid)? } else { Probe::perf(&exe, offset, child.pid)? };
     let status = child.release()?;
-    let mut count = [0; 8];
-    probe.read_exact(&mut count)?;
-    judge(status, u64::from_ne_bytes(count))
+    judge(status, probe.hits()?)
+}
+
+/// A probe at the return of a function, in one process alone, that counts.
+enum Probe {
+    /// By a perf event, which takes CAP_SYS_ADMIN.
+    Perf(File),
+    /// By a link and a program that adds to the only value of a map, which takes CAP_BPF and CAP_PERFMON.
+    Multi(MapHandle, #[allow(dead_code, reason = "it is there as long as it is open")] OwnedFd),
+}
+
+impl Probe {
+    fn perf(exe: &File, offset: u64, pid: i32) -> Result<Probe, Failed> {
+        let pmu = Pmu::find().ok_or_else(|| Failed::Unknown("this kernel has no uprobes".to_owned()))?;
+        Ok(Probe::Perf(File::from(pmu.open(exe, offset, true, Some(pid))?)))
+    }
+
+    fn multi(exe: &File, offset: u64, pid: i32) -> Result<Probe, Failed> {
+        let unknown = |error: libbpf_rs::Error| Failed::Unknown(error.to_string());
+        let opts = libbpf_sys::bpf_map_create_opts { sz: size_of::<libbpf_sys::bpf_map_create_opts>() as u64, ..Default::default() };
+        let hits = MapHandle::create(MapType::Array, Some("ebrec_trial"), 4, 8, 1, &opts).map_err(unknown)?;
+        let program = counting_program(&hits)?;
+        let link = attach_multi(exe, &[(offset, 0)], true, u32::try_from(pid).ok(), &program)?;
+        Ok(Probe::Multi(hits, link))
+    }
+
+    fn hits(&mut self) -> Result<u64, Failed> {
+        let mut count = [0; 8];
+        match self {
+            Probe::Perf(event) => event.read_exact(&mut count)?,
+            Probe::Multi(hits, _) => {
+                let value = hits.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).map_err(|error| Failed::Unknown(error.to_string()))?;
+                count = value.and_then(|value| value.first_chunk::<8>().copied()).unwrap_or(count);
+            }
+        }
+        Ok(u64::from_ne_bytes(count))
+    }
+}
+
+/// `value += 1; return 0;` for the only value of the map.
+fn counting_program(map: &MapHandle) -> Result<OwnedFd, Failed> {
+    const MAP_VALUE: u8 = 2; // BPF_PSEUDO_MAP_VALUE
+    let instruction = |code, dst, src, imm| {
+        let mut instruction = libbpf_sys::bpf_insn { code, imm, ..Default::default() };
+        instruction.set_dst_reg(dst);
+        instruction.set_src_reg(src);
+        instruction
+    };
+    let program = [
+        instruction(0x18, 1, MAP_VALUE, map.as_fd().as_raw_fd()), // r1 = &value, in two instructions
+        instruction(0, 0, 0, 0),
+        instruction(0xb7, 2, 0, 1), // r2 = 1
+        instruction(0xdb, 1, 2, 0), // lock *(u64 *)r1 += r2
+        instruction(0xb7, 0, 0, 0), // r0 = 0
+        instruction(0x95, 0, 0, 0), // return r0
+    ];
+    let opts = libbpf_sys::bpf_prog_load_opts {
+        sz: size_of::<libbpf_sys::bpf_prog_load_opts>() as u64,
+        expected_attach_type: libbpf_sys::BPF_TRACE_UPROBE_MULTI,
+        ..Default::default()
+    };
+    // SAFETY: all pointers are to live, initialised values for the duration of the call; the count is the array's.
+    let fd = unsafe {
+        libbpf_sys::bpf_prog_load(
+            libbpf_sys::BPF_PROG_TYPE_KPROBE,
+            c"ebrec_trial".as_ptr(),
+            c"GPL".as_ptr(),
+            program.as_ptr(),
+            program.len() as u64,
+            std::ptr::from_ref(&opts).cast_mut(),
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(-fd).into());
+    }
+    // SAFETY: the descriptor was just returned to us and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// What the child's end says; `hits` is how often the probe was hit.

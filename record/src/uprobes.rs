@@ -93,11 +93,12 @@ impl Pmu {
     }
 }
 
-/// The kernel's newer interface: one link for many functions of a file. Each hands its number to the program.
-fn attach_multi(file: &File, functions: &[elf::Function], returns: bool, program: &OwnedFd) -> std::io::Result<OwnedFd> {
+/// The kernel's newer interface: one link for many functions of a file, given by their offset and the number that each hands to the
+/// program; in all processes, or in one alone.
+pub fn attach_multi(file: &File, functions: &[(u64, u64)], returns: bool, pid: Option<u32>, program: &OwnedFd) -> std::io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}\0", file.as_raw_fd());
-    let offsets: Vec<libc::c_ulong> = functions.iter().map(|function| function.offset as libc::c_ulong).collect();
-    let cookies: Vec<u64> = functions.iter().map(|function| function.name as u64).collect();
+    let offsets: Vec<libc::c_ulong> = functions.iter().map(|(offset, _)| *offset as libc::c_ulong).collect();
+    let cookies: Vec<u64> = functions.iter().map(|(_, cookie)| *cookie).collect();
     let mut opts = libbpf_sys::bpf_link_create_opts { sz: size_of::<libbpf_sys::bpf_link_create_opts>() as u64, ..Default::default() };
     opts.__bindgen_anon_1.uprobe_multi = libbpf_sys::bpf_link_create_opts__bindgen_ty_1__bindgen_ty_3 {
         path: path.as_ptr().cast(),
@@ -106,7 +107,7 @@ fn attach_multi(file: &File, functions: &[elf::Function], returns: bool, program
         cookies: cookies.as_ptr(),
         cnt: functions.len() as u32,
         flags: if returns { libbpf_sys::BPF_F_UPROBE_MULTI_RETURN } else { 0 },
-        pid: 0,
+        pid: pid.unwrap_or(0),
         ..Default::default()
     };
     // SAFETY: all pointers are to arrays of the stated length, and a text that ends with NUL, which live across the call.
@@ -368,8 +369,9 @@ impl Libraries {
         // The returns first: a call that is seen to begin is then seen to end.
         if self.multi && !found.is_empty() {
             let probes = self.returns.iter().map(|program| (true, program)).chain(self.entries.iter().map(|program| (false, program)));
+            let places: Vec<(u64, u64)> = found.iter().map(|function| (function.offset, function.name as u64)).collect();
             let attached: std::io::Result<Vec<OwnedFd>> =
-                probes.map(|(returns, program)| attach_multi(&file, &found, returns, program)).collect();
+                probes.map(|(returns, program)| attach_multi(&file, &places, returns, None, program)).collect();
             self.attached.extend(attached.context("the kernel refuses the probes")?);
             functions = found.len() as u32;
         }
