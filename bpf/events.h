@@ -696,6 +696,8 @@ _Static_assert(__builtin_offsetof(struct ebrec_stack, kind) == 56, "ebrec_stack.
 _Static_assert(__builtin_offsetof(struct ebrec_stack, truncated) == 60, "ebrec_stack.truncated");
 _Static_assert(__builtin_offsetof(struct ebrec_stack, depth) == 64, "ebrec_stack.depth");
 _Static_assert(__builtin_offsetof(struct ebrec_stack, exec) == 68, "ebrec_stack.exec");
+_Static_assert(__builtin_offsetof(struct ebrec_stack, proc) == 72, "ebrec_stack.proc");
+_Static_assert(__builtin_offsetof(struct ebrec_stack, pad) == 76, "ebrec_stack.pad");
 _Static_assert(sizeof(struct ebrec_stack) == 80, "ebrec_stack");
 
 /* A file or directory that a row of another table names, when it is first used, and again every 30 s as long as it is. The path is that from the root of its mount namespace, as it was then. */
