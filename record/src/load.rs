@@ -3,14 +3,15 @@
 use crate::hooks::{self, Hook, Program};
 use crate::kernel::{Kernel, variable_offset};
 use crate::maps;
-use crate::perf_event;
+use crate::namespaces::{self, Namespaces, Seed};
+use crate::perf_event::{CpuEvents, CpuWatcher};
 use crate::scheduling::{Class, enter};
 use crate::uprobes::{FunctionProgram, Watcher};
 use anyhow::{Context, Result, bail};
 use ebrec_format::events::session::LibraryRow;
 use ebrec_format::manifest::NOT_ASKED;
 use libbpf_rs::btf::Btf;
-use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject, PrintLevel, ProgramMut};
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject, PrintLevel};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
@@ -27,6 +28,8 @@ const UPROBES: [&str; 2] = ["uprobe_multi", "uprobe"];
 const RETURN: &str = "return";
 /// The map in which handlers are given up (`shed_handlers` of `bpf/core.bpf.c`).
 const SHED: &str = ".data.shed";
+/// The mechanism of programs that run at perf's software events.
+const PERF_EVENT: &str = "perf_event";
 /// `ALL_SYSCALLS` of `bpf/syscalls.h`.
 const ALL_CALLS: u32 = u32::MAX;
 /// `SYSCALL_TIMED` of `bpf/syscalls.h`.
@@ -86,6 +89,8 @@ pub struct Loaded {
     pub hooks: Vec<Hook>,
     /// What is attached, with the probe that it is for.
     links: Mutex<Vec<(String, Link)>>,
+    /// What runs at events of perf, by probe.
+    events: Mutex<Vec<(String, CpuWatcher)>>,
     /// By probe, the bits of its handlers of system calls.
     handlers: BTreeMap<String, u32>,
     /// Tables of which an iterator should have told rows, and why it could not.
@@ -101,6 +106,8 @@ pub struct Attached {
     pub rings: Vec<MapHandle>,
     /// Counts of dropped records.
     pub drops: MapHandle,
+    /// The processes that the filters name.
+    pub seeds: Vec<Seed>,
     /// Records that the iterators at the start gave, when the window has been opened.
     pub snapshot: Vec<u8>,
     watcher: Option<Watcher>,
@@ -119,6 +126,9 @@ pub fn programs() -> Result<Vec<Program>> {
         if let Ok(text) = knobs.slot(&format!("{}__{}__feeds", program.probe, program.hook)) {
             let text = String::from_utf8_lossy(text);
             program.feeds = text.trim_end_matches('\0').split_whitespace().map(str::to_owned).collect();
+        }
+        if let Ok(text) = knobs.slot(&format!("{}__{}__needs", program.probe, program.hook)) {
+            program.needs = Some(String::from_utf8_lossy(text).trim_end_matches('\0').to_owned());
         }
     }
     Ok(programs)
@@ -236,20 +246,31 @@ fn attempt(kernel: &Kernel, settings: &Settings, uses: &maps::Uses, hooks: Vec<H
     fill_filters(&object, settings)?;
     let drops = handle(&object, "drops")?;
     run_iterators(&object, &chosen, "iter_before")?;
+    let seeds = found_seeds(&object, settings)?;
+    namespaces::refuse_unknown(&seeds)?;
     let mut links = Vec::new();
+    let mut events: BTreeMap<String, Vec<CpuEvents>> = BTreeMap::new();
     for program in chosen.iter().filter(|program| !program.is_iterator() && !UPROBES.contains(&program.mechanism.as_str())) {
         let prog = object.progs_mut().find(|prog| prog.name().to_str() == Some(&program.name));
         let prog = prog.with_context(|| format!("program {} is gone", program.name))?;
-        let attached = attach(program, &prog, settings).map_err(|reason| Failed::Program { name: program.name.clone(), reason })?;
-        links.extend(attached.into_iter().map(|link| (program.probe.clone(), link)));
+        let failed = |reason| Failed::Program { name: program.name.clone(), reason };
+        if program.mechanism == PERF_EVENT {
+            let of_program = CpuEvents::attach(&prog, program.part.as_deref(), settings.sample_hz).map_err(failed)?;
+            events.entry(program.probe.clone()).or_default().push(of_program);
+        } else {
+            links.push((program.probe.clone(), prog.attach().map_err(|error| failed(attach_reason(program, &error)))?));
+        }
     }
+    let events = events.into_iter().map(|(probe, events)| Ok((probe, CpuWatcher::start(events).context("cannot start a thread")?)));
+    let events = events.collect::<Result<Vec<_>>>()?;
     // What was forked between the first run and the attachment.
     run_iterators(&object, &chosen, "iter_before")?;
     // After the hooks that tell of new programs, so that none is missed in between.
     let watcher = watch_libraries(&object, &chosen)?;
     let handlers = bits_by_probe(&handlers);
-    let loaded = Arc::new(Loaded { hooks, links: Mutex::new(links), handlers, failures: Mutex::default(), object });
-    Ok(Attached { loaded, rings, drops, snapshot: Vec::new(), watcher, libraries: Vec::new() })
+    let loaded =
+        Arc::new(Loaded { hooks, links: Mutex::new(links), events: Mutex::new(events), handlers, failures: Mutex::default(), object });
+    Ok(Attached { loaded, rings, drops, seeds, snapshot: Vec::new(), watcher, libraries: Vec::new() })
 }
 
 /// Leaves out the maps that aren't needed, and gives the others their sizes.
@@ -293,14 +314,10 @@ fn watch_libraries(object: &Object, chosen: &[Program]) -> Result<Option<Watcher
     if programs.is_empty() {
         return Ok(None);
     }
-    Watcher::start(programs, handle(object, "images_started")?, handle(object, "images_seen")?).map(Some)
-}
-
-fn attach(program: &Program, prog: &ProgramMut<'_>, settings: &Settings) -> Result<Vec<Link>, String> {
-    match program.mechanism.as_str() {
-        "perf_event" => perf_event::attach(prog, program.part.as_deref(), settings.sample_hz),
-        _ => Ok(vec![prog.attach().map_err(|error| attach_reason(program, &error))?]),
+    if programs.iter().any(|program| !program.multi) {
+        crate::privilege::keep_for_probes();
     }
+    Watcher::start(programs, handle(object, "images_started")?, handle(object, "images_seen")?).map(Some)
 }
 
 /// The program that the log blames for a failed load.
@@ -398,7 +415,10 @@ fn set_knobs(open: &mut OpenObject, settings: &Settings, handlers: &[Program]) -
     knobs.set("cgroup_levels", &levels)?;
     knobs.set("page_size", &page_size().to_ne_bytes())?;
     knobs.set("include_self", &u32::from(settings.include_self).to_ne_bytes())?;
-    knobs.set("stack_frames_most", &perf_event::frames_most().to_ne_bytes())?;
+    let namespaces = Namespaces::of_self();
+    knobs.set("proc_above", &namespaces.proc_above.to_ne_bytes())?;
+    knobs.set("own_cgroup_depth", &namespaces.cgroup_depth.to_ne_bytes())?;
+    knobs.set("stack_frames_most", &crate::perf_event::frames_most().to_ne_bytes())?;
     set_handlers(&mut knobs, settings, handlers)
 }
 
@@ -470,7 +490,7 @@ fn make_rings(object: &Object, settings: &Settings) -> Result<Vec<MapHandle>> {
 fn fill_filters(object: &Object, settings: &Settings) -> Result<()> {
     let seeds = handle(object, "seed_pids")?;
     for pid in &settings.pids {
-        seeds.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY).context("cannot set the filter by process")?;
+        seeds.update(&pid.to_ne_bytes(), &[0; 4], MapFlags::ANY).context("cannot set the filter by process")?;
     }
     let comms = handle(object, "wanted_comms")?;
     for comm in &settings.comms {
@@ -480,6 +500,17 @@ fn fill_filters(object: &Object, settings: &Settings) -> Result<()> {
         comms.update(&key, &[1], MapFlags::ANY).context("cannot set the filter by name")?;
     }
     Ok(())
+}
+
+/// The processes that the filters name, as the kernel has them: found by what runs before anything is attached.
+fn found_seeds(object: &Object, settings: &Settings) -> Result<Vec<Seed>> {
+    let seeds = handle(object, "seed_pids")?;
+    let of_kernel = |pid: &u32| -> Result<Seed> {
+        let found = seeds.lookup(&pid.to_ne_bytes(), MapFlags::ANY).context("cannot read the filter by process")?;
+        let found = found.and_then(|bytes| bytes.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes)));
+        Ok((*pid, found.unwrap_or(0)))
+    };
+    settings.pids.iter().map(of_kernel).collect()
 }
 
 /// Runs the iterators of one moment and returns the records they gave.
@@ -554,6 +585,7 @@ impl Attached {
         let until = self.loaded.wait_for("window_until").unwrap_or_else(|_| crate::drain::boot_ns());
         self.loaded.iterate("iter_last");
         let links = std::mem::take(&mut *self.loaded.links());
+        self.loaded.events().clear();
         detach_links(links.into_iter().map(|(_, link)| link).collect());
         if let Some(mut watcher) = self.watcher.take() {
             self.libraries = watcher.stop();
@@ -566,6 +598,10 @@ impl Loaded {
     fn links(&self) -> MutexGuard<'_, Vec<(String, Link)>> {
         // Links are only moved in and out: what a panic left is as good as any.
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn events(&self) -> MutexGuard<'_, Vec<(String, CpuWatcher)>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a probe can be given up while recording. The probes in libraries belong to a thread of their own, and cost next to nothing.
@@ -585,6 +621,7 @@ impl Loaded {
             let before = before.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
             map.update(&key, &(before | bits).to_ne_bytes(), MapFlags::ANY).context("cannot give up handlers of system calls")?;
         }
+        self.events().retain(|(of, _)| of != probe);
         let (gone, left) = std::mem::take(&mut *self.links()).into_iter().partition(|(of, _)| of == probe);
         *self.links() = left;
         let gone: Vec<(String, Link)> = gone;
@@ -738,6 +775,18 @@ mod tests {
         // By way of a handler of system calls, and of a function that this calls.
         assert!(!unneeded(&["open"]).contains("told_files"));
         assert!(!unneeded(&["tcp"]).contains("conns"));
+        Ok(())
+    }
+
+    /// A need that is misspelt would never be found missing.
+    #[test]
+    fn hooks_need_hooks_of_their_probe() -> Result<()> {
+        let all = programs()?;
+        let needs: Vec<(&Program, &String)> = all.iter().filter_map(|program| Some((program, program.needs.as_ref()?))).collect();
+        assert!(!needs.is_empty());
+        for (program, needed) in needs {
+            assert!(all.iter().any(|other| other.probe == program.probe && other.hook == *needed), "{}: no {needed}", program.name);
+        }
         Ok(())
     }
 

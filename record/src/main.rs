@@ -17,7 +17,10 @@ mod kernel;
 mod load;
 mod losses;
 mod maps;
+mod namespaces;
+mod owner;
 mod perf_event;
+mod privilege;
 mod procs;
 mod report;
 mod resolve;
@@ -30,6 +33,7 @@ mod stacks;
 mod store;
 mod talk;
 mod tongs;
+mod trial;
 mod uprobes;
 mod usage;
 

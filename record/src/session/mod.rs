@@ -87,6 +87,10 @@ pub fn record(args: &Record) -> Result<Outcome> {
         bail!(Usage::new("no hook could be attached", format!("run: ebrec check\n  {}", reasons.join("\n  "))));
     }
 
+    crate::privilege::drop_unneeded();
+    if let Some(explanation) = crate::namespaces::explanation(&attached.seeds).filter(|_| !args.quiet) {
+        say!("ebrec-record: {explanation}");
+    }
     let boot_to_utc_ns = host::boot_to_utc_ns();
     let gauge = Arc::new(Gauge::default());
     let hurry = Arc::new(AtomicBool::new(false));
@@ -103,6 +107,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
     let (work, work_queue) = flow::<Work>(ENCODER_BYTES);
     let losses = Losses::new(&attached.drops)?;
     let mut manifest = first_manifest(args, &settings, &attached, &probes, filters, boot_to_utc_ns, 0);
+    manifest.settings.extend(crate::namespaces::settings(&attached.seeds));
     manifest.recorder.scheduling = scheduling::describe();
 
     let encoder = thread("ebrec-encode", move || {

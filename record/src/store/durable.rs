@@ -15,21 +15,22 @@ use std::path::{Path, PathBuf};
 /// Suffix of a file that isn't whole yet. No reader looks at it.
 const TEMPORARY: &str = "tmp";
 
-/// Creates a file that only its owner can read: captures contain secrets. A link that somebody put in its place is not followed.
+/// Creates a file that only its owner can read: captures contain secrets. What somebody has put in its place, a link above all, is not
+/// written to: under sudo the directory is another user's, and so is the file then ([`crate::owner`]).
 pub fn create(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
-        .with_context(|| format!("cannot create {}", path.display()))
+    let _ = std::fs::remove_file(path);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let file = file.with_context(|| format!("cannot create {}", path.display()))?;
+    crate::owner::give(&file);
+    Ok(file)
 }
 
 /// Creates a directory that only its owner can enter, and makes its name durable.
 pub fn create_directory(path: &Path) -> Result<()> {
     DirBuilder::new().mode(0o700).create(path).with_context(|| format!("cannot create {}", path.display()))?;
+    if let Ok(directory) = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path) {
+        crate::owner::give(&directory);
+    }
     sync_directory(parent(path))
 }
 
