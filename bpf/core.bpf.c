@@ -69,8 +69,8 @@ int BPF_PROG(core__follow_fork__tp_btf, struct task_struct *parent, struct task_
 	return 0;
 }
 
-/* A task is forgotten when the kernel frees it: until then it may still leave a CPU, or be reported to have ended. A process's first
- * thread goes last. That there is nothing to delete is as good. */
+/* A task is forgotten when the kernel frees it: until then it may still leave a CPU, or be reported to have ended. A process's
+ * first thread goes last. That there is nothing to delete is as good. */
 SEC("?tp_btf/sched_process_free")
 int BPF_PROG(core__follow_end__tp_btf, struct task_struct *task)
 {
