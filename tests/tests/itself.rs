@@ -56,7 +56,7 @@ fn no_table_names_a_thread_of_the_recorder() -> Result<()> {
 #[test]
 fn with_include_self_it_is_recorded_as_any_other() -> Result<()> {
     let Some(_bpf) = require_bpf()? else { return Ok(()) };
-    let found = rows_about_it(&["--probes", "all", "--include-self"])?;
+    let found = rows_about_it(&["--probes", "all", "--off-cpu-stacks", "--include-self"])?;
     for column in
         ["sched_switch.prev_tid", "sched_switch.next_tid", "sched_wakeup.wakee_tid", "syscall.tid", "process.tid", "signal.target_pid"]
     {
