@@ -7,7 +7,7 @@
 #   make bench        what recording costs, beside perf, bpftrace and the BCC tools
 #   make soak         recorded + lost = produced, under floods of each kind (SOAK_SECONDS, by default 600)
 #   make test-kernels the probes on Debian's kernels from 5.10 to the newest, in qemu
-#   make proof        the promises that take long to prove: what is left after kills, power losses and failing disks
+#   make proof        what the promises of docs/PROMISES.md give, kills, power losses, failing disks and floods included; an hour
 #   make fuzz         coverage-guided fuzzing of what reads captures and kernel records, FUZZ_SECONDS for each target
 #   make calibrate    how often `ebrec compare` is wrong, on captures recorded in qemu
 #   make bless        rewrite the files that are generated from declarations
@@ -68,9 +68,8 @@ bench: build workload test-deps $(VENV)/.done
 
 proof: deps test-deps rust recorder workload
 	$(LINTED) $(CARGO) build --locked --workspace --bins
-	$(SUDO) env EBREC_RECORD=$(CURDIR)/$(BIN)/ebrec-record EBREC_ANALYZE=$(CURDIR)/target/debug/ebrec-analyze tests/proof/durability
 	$(SUDO) tests/vm/install.sh
-	$(SUDO) tests/proof/pressure
+	$(SUDO) env EBREC_RECORD=$(CURDIR)/$(BIN)/ebrec-record EBREC_ANALYZE=$(CURDIR)/target/debug/ebrec-analyze tests/proof/promises --write
 
 fuzz: rust
 	tests/fuzz/run

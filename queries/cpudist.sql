@@ -1,8 +1,8 @@
 -- Summarize on-CPU time per task as a histogram
 --
 -- How long tasks ran on a CPU before they left it, or with -O, how long they were off the CPU before they came back. The idle task is not
--- counted, nor what still ran at the end. The live tool, unlike what it says, counts only times on the CPU that ended in preemption, and the idle task's: --preempted does that
--- too. It mixes up the idle tasks of the CPUs, so that the lengths of theirs differ.
+-- counted, nor what still ran at the end. The live tool, unlike what it says, counts only times on the CPU that ended in preemption, and the
+-- idle task's: --preempted does that too. It mixes up the idle tasks of the CPUs, so that the lengths of theirs differ.
 --
 -- group: scheduler
 -- needs: sched_switch

@@ -273,3 +273,31 @@ fn duckdb_gives_the_same_rows_for_the_reports() -> Result<()> {
     assert!(compared >= 20, "only {compared} answers have rows");
     Ok(())
 }
+
+/// Reads files of Parquet with DuckDB and pandas; prints the rows and the columns that each of them found.
+const READ: &str = r#"
+import sys, duckdb, pandas
+for path in sys.argv[1:]:
+    columns = [name for name, *_ in duckdb.sql(f"DESCRIBE SELECT * FROM '{path}'").fetchall()]
+    frame = pandas.read_parquet(path)
+    assert list(frame.columns) == columns, (path, columns)
+    assert len(frame) == duckdb.sql(f"SELECT count(*) FROM '{path}'").fetchone()[0] > 0, path
+"#;
+
+#[test]
+fn others_read_the_parquet_of_reports_also_where_a_column_is_null() -> Result<()> {
+    let Some(python) = python()? else { return Ok(()) };
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples/slow-disk.ebrec");
+    let dir = ebrec_tests::TempDir::new("parquet")?;
+    let mut files = Vec::new();
+    // Without an interval the column for its end is null; with one it isn't.
+    for args in [&["runqlat"][..], &["runqlat", "1"], &["fsdist"], &["bitesize"], &["biosnoop"]] {
+        let file = dir.path().join(format!("{}.parquet", args.join("-")));
+        let out = file.to_string_lossy().into_owned();
+        ebrec_tests::analyze(&sample, &[args, &["--output", "parquet", "-o", &out]].concat())?.succeeded()?;
+        files.push(file);
+    }
+    let ran = Command::new(&python).args(["-c", READ]).args(&files).output().context("python")?;
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    Ok(())
+}

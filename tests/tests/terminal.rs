@@ -232,3 +232,19 @@ fn elsewhere_a_replay_is_plain_text() -> Result<()> {
     assert_eq!(ran.stdout, ebrec_tests::analyze(capture.path(), &["exitsnoop"])?.succeeded()?.stdout);
     Ok(())
 }
+
+#[test]
+fn a_statement_that_takes_too_much_ends_and_the_shell_goes_on() -> Result<()> {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples/cpu-contention.ebrec");
+    let home = TempDir::new("terminal")?;
+    let Some(mut terminal) = Terminal::analyze(&sample, "--memory 64M sql", home.path())? else { return Ok(()) };
+    let at = terminal.wait_for("ebrec> ", 0)?;
+    terminal.keys("SELECT max(length(lpad(prev_comm, 1000000, 'x'))) FROM sched_switch;\r")?;
+    let at = terminal.wait_for("memory: it needs more than 576 MiB", at)?;
+    let at = terminal.wait_for("ebrec> ", at)?;
+    terminal.keys("SELECT 41 + 1 AS answer;\r")?;
+    terminal.wait_for("42", at)?;
+    terminal.keys("\x04")?;
+    assert_eq!(terminal.end()?, Some(0));
+    Ok(())
+}

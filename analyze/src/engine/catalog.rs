@@ -1,7 +1,7 @@
 //! Which tables and views a query may name, and what it hears when one is missing.
 
 use super::filter::{Acting, Filter};
-use super::table::{self, CaptureTable, File, PARTITION_COLUMNS, check_frame, damaged, metadata};
+use super::table::{self, CaptureTable, File, PARTITION_COLUMNS, Width, check_frame, damaged, metadata};
 use super::{Engine, Planned, Shared};
 use crate::error::Error;
 use crate::query::{Query, params};
@@ -178,10 +178,10 @@ impl Lookup {
         self.found().touched.iter().cloned().collect()
     }
 
-    /// Bytes of text in a row of the widest table that the query named.
-    pub async fn width(&self) -> u64 {
+    /// How long the rows are of the widest table that the query named.
+    pub async fn width(&self) -> Width {
         let shared = &self.tables.shared;
-        let mut widest = 0;
+        let mut widest = Width::default();
         for table in self.touched() {
             for file in self.tables.files(&table) {
                 widest = widest.max(table::width(shared.store.as_ref(), &shared.runtime, &table, &file).await);

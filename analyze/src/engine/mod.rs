@@ -44,7 +44,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use store::CaptureStore;
-use table::File;
+use table::{File, Width};
 
 /// Memory that queries may use before they spill, unless `--memory` says otherwise.
 pub const DEFAULT_MEMORY: usize = 512 << 20;
@@ -52,6 +52,8 @@ pub const DEFAULT_MEMORY: usize = 512 << 20;
 const BATCH_BYTES: usize = 4 << 20;
 /// A batch of fewer rows costs more than it saves.
 const FEWEST_ROWS: usize = 16;
+/// Rows of a batch where they may be longer than they seem.
+const FEW_ROWS: usize = 64;
 const STORE_URL: &str = "ebrec://captures";
 
 /// What the sessions over the same captures share.
@@ -225,10 +227,11 @@ impl Engine {
         let plan = state.statement_to_plan(statement).await.map_err(|error| lookup.not_found().unwrap_or_else(|| error.into()))?;
         let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         options.verify_plan(&plan).map_err(|_| statement::refused())?;
-        let width = usize::try_from(lookup.width().await).unwrap_or(usize::MAX);
+        let width = lookup.width().await;
         let config = state.config().clone();
-        let rows = (BATCH_BYTES / width.max(1)).clamp(FEWEST_ROWS, config.batch_size());
-        *state.config_mut() = config.with_batch_size(rows);
+        let bytes = usize::try_from(width.bytes).unwrap_or(usize::MAX);
+        let rows = (BATCH_BYTES / bytes.max(1)).clamp(FEWEST_ROWS, config.batch_size());
+        *state.config_mut() = config.with_batch_size(rows).with_extension(Arc::new(width));
         let mut frame = DataFrame::new(state, plan);
         if !parameters.is_empty() {
             let parameters: HashMap<String, ScalarValue> = parameters.into_iter().collect();
@@ -252,22 +255,24 @@ impl Engine {
 
 /// The rows of a query as they come.
 ///
-/// Operators count the batches that they hold, and can't spill half of one: if rows are longer than they seemed, the batches are made smaller, as
-/// long as no row has come out.
+/// Operators count the batches that they hold, and can't spill half of one: if rows may be longer than they seemed, and no row has come out yet, it is
+/// tried once more with small batches.
 pub async fn stream(frame: DataFrame) -> Result<SendableRecordBatchStream> {
-    let mut rows = frame.task_ctx().session_config().batch_size();
+    let context = frame.task_ctx();
+    let config = context.session_config();
+    let mut again = config.get_extension::<Width>().is_some_and(|width| width.hidden).then_some(FEW_ROWS);
+    let mut rows = config.batch_size();
     loop {
         let mut stream = execute(frame.clone(), rows).await?;
-        match stream.next().await {
-            Some(Err(error)) if rows > FEWEST_ROWS && matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => {
-                rows = (rows / 16).max(FEWEST_ROWS);
-            }
-            first => {
-                let schema = stream.schema();
-                let all = futures::stream::iter(first).chain(stream);
-                return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, all)));
-            }
+        let first = stream.next().await;
+        let exhausted = |error: &DataFusionError| matches!(error.find_root(), DataFusionError::ResourcesExhausted(_));
+        if let Some(few) = again.take().filter(|few| *few < rows && matches!(&first, Some(Err(error)) if exhausted(error))) {
+            rows = few;
+            continue;
         }
+        let schema = stream.schema();
+        let all = futures::stream::iter(first).chain(stream);
+        return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, all)));
     }
 }
 

@@ -35,7 +35,7 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::arrow::parquet_to_arrow_schema;
 use parquet::basic::Type;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -109,16 +109,36 @@ async fn footer(store: &dyn ObjectStore, runtime: &RuntimeEnv, table: &str, file
     metadata(store, table, file, &runtime.cache_manager.get_file_metadata_cache()).await
 }
 
-/// Bytes of text in a row of the file, on average over the row group where it is most; 0 if that can't be known.
-pub(super) async fn width(store: &dyn ObjectStore, runtime: &RuntimeEnv, table: &str, file: &File) -> u64 {
+/// How long the rows of a file are, as far as its footer tells.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Width {
+    /// Bytes of text in a row, on average over the row group where it is most; 0 if that can't be known.
+    pub bytes: u64,
+    /// Whether rows may be longer: a dictionary holds each text once, and doesn't say how often it is meant.
+    pub hidden: bool,
+}
+
+impl Width {
+    /// The width of both together.
+    pub fn max(self, other: Width) -> Width {
+        Width { bytes: self.bytes.max(other.bytes), hidden: self.hidden || other.hidden }
+    }
+}
+
+/// How long the rows of a file are.
+pub(super) async fn width(store: &dyn ObjectStore, runtime: &RuntimeEnv, table: &str, file: &File) -> Width {
+    /// A dictionary of less holds no text that matters.
+    const LARGE: i64 = 32 << 10;
     // What is wrong with the file is said when it is scanned.
-    let Ok(metadata) = footer(store, runtime, table, file).await else { return 0 };
+    let Ok(metadata) = footer(store, runtime, table, file).await else { return Width::default() };
+    let columns = || metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    let hidden = columns().any(|column| column.dictionary_page_offset().is_some() && column.uncompressed_size() > LARGE);
     let widths = metadata.row_groups().iter().map(|group| {
         let text = group.columns().iter().filter(|column| column.column_type() == Type::BYTE_ARRAY);
         let bytes: i64 = text.map(|column| column.unencoded_byte_array_data_bytes().unwrap_or(column.uncompressed_size()).max(0)).sum();
         bytes.unsigned_abs() / group.num_rows().max(1).unsigned_abs()
     });
-    widths.max().unwrap_or_default()
+    Width { bytes: widths.max().unwrap_or_default(), hidden }
 }
 
 /// Refuses what has no Parquet footer, before the reader computes with the length that it claims to have.
