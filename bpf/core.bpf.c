@@ -155,7 +155,7 @@ int BPF_PROG(core__syscalls__tp_btf__enter, struct pt_regs *regs, long nr)
 		return 0;
 	if (nr != NR_EXIT && nr != NR_EXIT_GROUP)
 		syscall_enter(nr);
-	else if (wanting & syscall__calls__bit)
+	else if (wanting & ~*(volatile __u32 *)&shed_handlers & syscall__calls__bit)
 		syscall_never_returns(nr);
 	return 0;
 }

@@ -93,6 +93,8 @@ pub struct Loaded {
     events: Mutex<Vec<(String, CpuWatcher)>>,
     /// By probe, the bits of its handlers of system calls.
     handlers: BTreeMap<String, u32>,
+    /// Probes that were given up.
+    shed: Mutex<BTreeSet<String>>,
     /// Tables of which an iterator should have told rows, and why it could not.
     failures: Mutex<Vec<(String, String)>>,
     object: Object,
@@ -268,8 +270,8 @@ fn attempt(kernel: &Kernel, settings: &Settings, uses: &maps::Uses, hooks: Vec<H
     // After the hooks that tell of new programs, so that none is missed in between.
     let watcher = watch_libraries(&object, &chosen)?;
     let handlers = bits_by_probe(&handlers);
-    let loaded =
-        Arc::new(Loaded { hooks, links: Mutex::new(links), events: Mutex::new(events), handlers, failures: Mutex::default(), object });
+    let (links, events, shed, failures) = (Mutex::new(links), Mutex::new(events), Mutex::default(), Mutex::default());
+    let loaded = Arc::new(Loaded { hooks, links, events, handlers, shed, failures, object });
     Ok(Attached { loaded, rings, drops, seeds, snapshot: Vec::new(), watcher, libraries: Vec::new() })
 }
 
@@ -291,7 +293,8 @@ fn choose_maps(open: &mut OpenObject, kernel: &Kernel, settings: &Settings, unne
         tasks: maps::tasks(),
         cpus: crate::host::possible_cpus(),
     };
-    maps::fit(&mut shapes, &facts, settings.map_bytes);
+    // The sixteenth is for what is no hash table.
+    maps::fit(&mut shapes, &facts, settings.map_bytes - settings.map_bytes / 16);
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         if let Some(shape) = shapes.iter().find(|shape| shape.name == name && shape.is_hash && shape.entries != map.max_entries()) {
@@ -612,8 +615,11 @@ impl Loaded {
         count > 0 && !in_libraries
     }
 
-    /// Gives up a probe: nothing of it runs from now on, but for what runs at the end.
+    /// Gives up a probe: nothing of it runs from now on, what runs every second or at the end included.
     pub fn shed(&self, probe: &str) -> Result<()> {
+        if let Ok(mut shed) = self.shed.lock() {
+            shed.insert(probe.to_owned());
+        }
         if let Some(bits) = self.handlers.get(probe) {
             let map = handle(&self.object, SHED)?;
             let key = 0u32.to_ne_bytes();
@@ -665,7 +671,8 @@ impl Loaded {
 
     fn iterate(&self, moment: &str) -> Vec<u8> {
         let mut records = Vec::new();
-        for hook in &self.hooks {
+        let shed = self.shed.lock().map(|shed| shed.clone()).unwrap_or_default();
+        for hook in self.hooks.iter().filter(|hook| !shed.contains(&hook.probe)) {
             let programs = hook.choice.as_ref().map_or(&[] as &[Program], |(_, programs)| programs);
             for program in programs.iter().filter(|program| program.mechanism == moment) {
                 if let Err(reason) = run_iterator(&self.object, program, &mut records) {

@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use zerocopy::FromBytes;
@@ -49,13 +50,22 @@ pub struct Procs {
 }
 
 impl Procs {
-    /// Takes the processes out of the records of the snapshot, and starts.
-    pub fn start(snapshot: &mut Vec<u8>, work: Inlet<Work>, counters: Arc<Counters>, boot_to_utc_ns: i64) -> Result<Procs> {
+    /// Takes the processes out of the records of the snapshot, and starts. `ready` is told when all were asked: they may be gone soon.
+    pub fn start(
+        snapshot: &mut Vec<u8>,
+        work: Inlet<Work>,
+        counters: Arc<Counters>,
+        boot_to_utc_ns: i64,
+        ready: Sender<()>,
+    ) -> Result<Procs> {
         let table = events::tables().position(|table| table.name == Process::table().name).context("no table of processes")?;
         let records = take(snapshot, table);
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
-        let resolve = move || run(&records, table, &work, &counters, boot_to_utc_ns, &flag);
+        let resolve = move || {
+            run(&records, table, &work, &counters, boot_to_utc_ns, &flag);
+            let _ = ready.send(());
+        };
         let thread = std::thread::Builder::new().name("ebrec-procs".to_owned()).spawn(resolve).context("cannot start a thread")?;
         Ok(Procs { thread, stop })
     }

@@ -127,7 +127,8 @@ pub fn record(args: &Record) -> Result<Outcome> {
     manifest.ended_ns = manifest.started_ns;
     manifest.recorder.setup_cpu_ns = host::own_cost().0;
     manifest.recorder.start_ns = began.elapsed().as_nanos() as u64;
-    let procs = Procs::start(&mut attached.snapshot, work.clone(), counters.clone(), boot_to_utc_ns)?;
+    let (ready, is_ready) = channel();
+    let procs = Procs::start(&mut attached.snapshot, work.clone(), counters.clone(), boot_to_utc_ns, ready.clone())?;
     let (stacks, namer) = if probes.contains("profile") {
         let (intake, thread) = crate::stacks::start(work.clone(), counters.clone(), boot_to_utc_ns, hurry.clone())?;
         (Some(intake), Some(thread))
@@ -135,7 +136,6 @@ pub fn record(args: &Record) -> Result<Outcome> {
         (None, None)
     };
     let outlets = Outlets { work: work.clone(), stacks };
-    let (ready, is_ready) = channel();
     let builder = {
         let (first, counters, ready) = (std::mem::take(&mut attached.snapshot), counters.clone(), ready.clone());
         thread("ebrec-build", move || crate::build::build(first, &ready, &passes, outlets, counters, boot_to_utc_ns))?
@@ -147,7 +147,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
     };
     // Whatever is in use by now stays in memory. If it isn't permitted, it is as with any program.
     let locked = scheduling::lock_memory();
-    for _ in 0..2 {
+    for _ in 0..3 {
         // What takes longer, or has failed, is seen below.
         let _ = is_ready.recv_timeout(START_PATIENCE);
     }

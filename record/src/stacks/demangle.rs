@@ -101,15 +101,15 @@ mod tests {
 
     #[test]
     fn a_name_that_grows_is_cut() {
-        // Each type is a pair of the one before: 2^40 of them.
         let mut name = String::from("_Z1fSt4pairIiiE");
-        let mut part = 0;
-        for _ in 0..40 {
-            let code = |n: u32| {
-                if n == 0 { "S_".to_owned() } else { format!("S{}_", char::from_digit(n - 1, 36).unwrap_or('0').to_ascii_uppercase()) }
+        // Each type is a pair of the one before: 2^36 of them.
+        for part in 0..36 {
+            // S_, S0_, S1_, …: the substitutions so far, in base 36.
+            let before = match part {
+                0 => "S_".to_owned(),
+                part => format!("S{}_", char::from_digit(part - 1, 36).unwrap_or('0').to_ascii_uppercase()),
             };
-            name.push_str(&format!("St4pairI{0}{0}E", code(part.min(36))));
-            part += 1;
+            name.push_str(&format!("St4pairI{before}{before}E"));
         }
         let began = Instant::now();
         assert!(demangled(&name).len() <= LONGEST_NAME);

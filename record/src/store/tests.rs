@@ -66,8 +66,8 @@ fn numbers(path: &Path) -> Vec<i64> {
 
 fn wait_for(store: &Store, number: i64) {
     let began = Instant::now();
-    while !Capture::open(store.partial()).is_ok_and(|capture| !capture.segments("clock").is_empty())
-        || numbers(store.partial()).last().is_none_or(|last| *last < number)
+    while !Capture::open(&store.partial).is_ok_and(|capture| !capture.segments("clock").is_empty())
+        || numbers(&store.partial).last().is_none_or(|last| *last < number)
     {
         assert!(began.elapsed() < Duration::from_secs(10), "{number} is not there");
         std::thread::sleep(Duration::from_millis(2));
@@ -88,7 +88,7 @@ fn small_segments_are_merged_and_no_row_is_ever_missing() {
             most = most.max(store.tables[clock].loose.len());
             if flush % 30 == 29 {
                 wait_for(&store, (flush as i64 + 1) * 1500 - 1);
-                let mut all = numbers(store.partial());
+                let mut all = numbers(&store.partial);
                 all.sort_unstable();
                 assert!(all.iter().copied().eq(0..(flush as i64 + 1) * 1500), "{layout:?}: {} rows after {flush} flushes", all.len());
             }
@@ -120,7 +120,7 @@ fn rows_that_replace_others_are_there_before_those_are_gone() {
     for number in 6..12 {
         store.replace(clock, &rows(number, 1)).unwrap();
         // One of both, never none, never two.
-        let found = numbers(store.partial());
+        let found = numbers(&store.partial);
         assert!(found == [number as i64 - 1] || found == [number as i64], "{found:?}");
         wait_for(&store, number as i64);
     }
@@ -260,11 +260,11 @@ fn a_capture_without_its_manifest_is_what_its_segments_say() {
     store.write(clock, &rows(400_000, 10)).unwrap();
     store.seal(clock).unwrap();
     wait_for(&store, 500_009);
-    let capture = Capture::open(store.partial()).unwrap();
+    let capture = Capture::open(&store.partial).unwrap();
     assert_eq!(capture.manifest.started_ns, START + 100_000);
     assert_eq!(capture.manifest.ended_ns, START + 500_009);
     assert_eq!(capture.manifest.tables["clock"].rows, 70_000 + 35_000 + 23_333 + 20);
     assert_eq!(capture.state, State::Partial);
     assert!(capture.remarks.iter().any(|remark| remark.contains("no manifest")), "{:?}", capture.remarks);
-    assert_eq!(numbers(store.partial()).len(), 70_000 + 35_000 + 23_333 + 20);
+    assert_eq!(numbers(&store.partial).len(), 70_000 + 35_000 + 23_333 + 20);
 }
