@@ -38,9 +38,9 @@ const PACK_BYTES: usize = 1 << 20;
 /// And with so many rows, even if they are small: what is loose is read and written again, at the latest while the user waits.
 const PACK_ROWS: usize = 1 << 16;
 /// So many loose segments of a table that were merged equally often are made one.
-const MERGED_AT_ONCE: usize = 8;
+const MERGED_AT_ONCE: usize = 4;
 /// All of a table are when they have so many rows together, and go into the pack.
-const LOOSE_ROWS: usize = 1 << 17;
+const LOOSE_ROWS: usize = 1 << 18;
 /// More than this is not read back for merging: such segments go into the pack as they are.
 const MERGE_RAW: u64 = 24 << 20;
 /// What an entry takes in the pack beside its bytes: its name and numbers, in front of it and in the directory.

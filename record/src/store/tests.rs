@@ -93,8 +93,8 @@ fn small_segments_are_merged_and_no_row_is_ever_missing() {
                 assert!(all.iter().copied().eq(0..(flush as i64 + 1) * 1500), "{layout:?}: {} rows after {flush} flushes", all.len());
             }
         }
-        // Seven of each level, and what has just been made of eight.
-        assert!((8..=20).contains(&most), "{most} loose segments");
+        // Three of each level, and what has just been made of four.
+        assert!((3..=12).contains(&most), "{most} loose segments");
         assert!(store.tables[clock].packed >= 1);
         let mut manifest = first_page();
         manifest.complete = true;
@@ -267,4 +267,36 @@ fn a_capture_without_its_manifest_is_what_its_segments_say() {
     assert_eq!(capture.state, State::Partial);
     assert!(capture.remarks.iter().any(|remark| remark.contains("no manifest")), "{:?}", capture.remarks);
     assert_eq!(numbers(&store.partial).len(), 70_000 + 35_000 + 23_333 + 20);
+}
+
+/// A reader that begins anew all the time, while segments are merged, packed, and the capture gets its name.
+#[test]
+fn a_read_while_recording_never_has_fewer_rows_than_the_one_before() {
+    for layout in [Layout::File, Layout::Dir] {
+        let dir = Dir::new("live");
+        let (mut store, _) = store(&dir, layout, 1 << 30);
+        let clock = table("clock");
+        store.write_manifest(&first_page()).unwrap();
+        let (partial, output) = (store.partial().to_owned(), dir.output());
+        let reader = std::thread::spawn(move || {
+            let (mut before, mut reads) = (0, 0);
+            while !output.exists() {
+                // When the recording has just ended there is nothing to open, which is an error, not an answer.
+                let Ok(capture) = Capture::open(&partial) else { continue };
+                let rows: usize =
+                    capture.segments("clock").iter().flat_map(|s| s.rows(1 << 20)).map(|batch: RecordBatch| batch.num_rows()).sum();
+                assert!(rows >= before, "{layout:?}: {rows} rows after {before}");
+                (before, reads) = (rows, reads + 1);
+            }
+            (before, reads)
+        });
+        for flush in 0..120 {
+            store.write(clock, &rows(flush * 1000, 1000)).unwrap();
+            store.seal(clock).unwrap();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        store.finish(&mut first_page()).unwrap();
+        let (seen, reads) = reader.join().unwrap();
+        assert!(seen > 0 && reads > 3, "{reads} reads saw {seen} rows");
+    }
 }
