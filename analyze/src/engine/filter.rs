@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Expr, col, lit};
 use std::sync::Arc;
 
 /// Tables whose rows tell a state that holds for the window rather than what happened at an instant: `ts` doesn't limit them.
-const STATES: [&str; 6] = ["process", "tcp_socket", "capture", "clock", "loss", "probe_library"];
+const STATES: [&str; 7] = ["process", "tcp_socket", "capture", "clock", "loss", "probe_library", "file_path"];
 /// Whether a table's rows tell a state.
 pub fn is_state(table: &str) -> bool {
     STATES.contains(&table) || ["mount", "disk", "netdev", "cgroup", "stack", "probe"].contains(&table)
