@@ -139,9 +139,16 @@ int BPF_PROG(tcp__state__tp_btf, struct sock *sk, int old_state, int new_state)
 		conn->opened_at = now;
 		conn->established = 1;
 	}
-	/* Closing takes the port away before it tells, so the ends are those of the state before. */
+	/* Closing takes the port away before it tells, so the ends are those of the state before. Of a connection that was never
+	 * established that was the state in which it had no port yet; what it got is still in the socket. */
 	if (new_state != TCP_CLOSE)
 		put_ends(&conn->ends, sk);
+	else if (!conn->ends.lport && sport_of(sk) != conn->sport_before)
+		conn->ends.lport = sport_of(sk);
+	if (new_state == TCP_SYN_SENT) {
+		conn->ends.lport = BPF_CORE_READ(sk, __sk_common.skc_num);
+		conn->sport_before = sport_of(sk);
+	}
 	if (is_wanted_conn(conn)) {
 		emit_state(conn, now, old_state, new_state);
 		if (old_state == TCP_SYN_SENT && new_state == TCP_ESTABLISHED)
@@ -340,6 +347,7 @@ static __always_inline int on_retransmit(struct sock *sk)
 	conn = get_conn(sk, EBREC_TCP_RETRANSMIT);
 	if (!conn || !is_wanted_conn(conn))
 		return 0;
+	know_port(conn, sk);
 	event = RECORD(tcp_retransmit, TCP_RETRANSMIT, bpf_ktime_get_boot_ns());
 	if (!event)
 		return 0;
@@ -397,6 +405,7 @@ int tcp__sockets__iter_start(struct bpf_iter__task_file *ctx)
 			return 0;
 		conn->owner = owner;
 	}
+	know_port(conn, sk);
 	conn->in_snapshot = 1;
 	conn->listening = row.state == TCP_LISTEN;
 	conn->established = !conn->listening && row.state != TCP_SYN_SENT;
@@ -422,9 +431,12 @@ int tcp__open__iter_end__conns(struct bpf_iter__bpf_map_elem *ctx)
 {
 	struct ebrec_tcp_connection row = {};
 	struct conn *conn = ctx->value;
+	__u64 *sk = ctx->key;
 
-	if (!conn || conn->listening || conn->closed)
+	if (!conn || !sk || conn->listening || conn->closed)
 		return 0;
+	/* The socket is there as long as its entry is. */
+	know_port(conn, (struct sock *)*sk);
 	if (!is_wanted_conn(conn))
 		return 0;
 	row.head.head.ts = bpf_ktime_get_boot_ns();

@@ -18,7 +18,7 @@ struct conn {
 	__u32 listening;
 	__u32 in_snapshot;
 	__u32 closed; /* over, but what arrived may still be read */
-	__u32 pad;
+	__u32 sport_before; /* what was in the socket when its SYN was sent: a connection before it may have left it */
 	__u64 rtt_at; /* last sample of its round-trip time */
 };
 
@@ -62,12 +62,18 @@ static __always_inline bool is_trusted_tcp(struct sock *sk)
 	return (family == AF_INET || family == AF_INET6) && sk->sk_protocol == IPPROTO_TCP && sk->sk_type == SOCK_STREAM;
 }
 
+static __always_inline __u32 sport_of(struct sock *sk)
+{
+	return bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
+}
+
 static __always_inline void put_ends(struct ebrec_endpoints *ends, struct sock *sk)
 {
 	struct sock_common *c = &sk->__sk_common;
 
 	ends->netns = BPF_CORE_READ(c, skc_net.net, ns.inum);
-	ends->lport = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
+	/* The two differ at the edges only: closing takes the first away, and leaves the second. */
+	ends->lport = BPF_CORE_READ(c, skc_num) ?: sport_of(sk);
 	ends->rport = bpf_ntohs(BPF_CORE_READ(c, skc_dport));
 	if (BPF_CORE_READ(c, skc_family) == AF_INET6) {
 		BPF_CORE_READ_INTO(&ends->laddr, c, skc_v6_rcv_saddr);
@@ -106,6 +112,13 @@ static __always_inline struct conn *get_conn(struct sock *sk, __u32 table)
 	if (!conn)
 		count_drop(table, DROP_MAP_FULL);
 	return conn;
+}
+
+/* connect() tells of the state first and chooses the port then: it is taken when the connection is next seen. */
+static __always_inline void know_port(struct conn *conn, struct sock *sk)
+{
+	if (!conn->ends.lport)
+		conn->ends.lport = BPF_CORE_READ(sk, __sk_common.skc_num);
 }
 
 /* Whether the filters let a connection through: it is its owner that counts. Without an owner yet, only if nothing is filtered. */

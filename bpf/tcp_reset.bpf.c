@@ -49,6 +49,7 @@ static __always_inline int on_reset(struct sock *sk, struct sk_buff *skb, enum r
 		conn = get_conn(sk, EBREC_TCP_RESET);
 		if (!conn || !is_wanted_conn(conn))
 			return 0;
+		know_port(conn, sk);
 	} else if (!skb || is_filtered() || !put_ends_of_segment(&ends, skb)) {
 		return 0;
 	}

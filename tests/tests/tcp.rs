@@ -145,6 +145,10 @@ fn connects_and_accepts_are_recorded_with_outcome_and_time() -> Result<()> {
     let failed: Vec<_> = connects.values().flatten().filter(|row| row["comm"] == "wl-client" && row["errno"] != 0).collect();
     let refused = list(&truth["refused"])?;
     assert_eq!(failed.len(), refused.len());
+    let ports = capture.sql(
+        "SELECT conn_id, lport FROM tcp_connect UNION ALL SELECT conn_id, lport FROM tcp_close
+         UNION ALL SELECT conn_id, lport FROM tcp_connection UNION ALL SELECT conn_id, lport FROM tcp_state WHERE new_state = 'CLOSE'",
+    )?;
     let mut in_order = failed.clone();
     in_order.sort_by_key(|row| row["ts_ns"].as_i64());
     for (row, side) in in_order.into_iter().zip(refused) {
@@ -152,6 +156,9 @@ fn connects_and_accepts_are_recorded_with_outcome_and_time() -> Result<()> {
             assert_eq!(row[column], side[column], "{column}\n{row}\n{side}");
         }
         assert!(side["lport"].is_null() || row["lport"] == side["lport"], "{row}\n{side}");
+        // The kernel has chosen it before the SYN left, whatever came of that.
+        let known: Vec<&Value> = ports.iter().filter(|port| port["conn_id"] == row["conn_id"]).map(|port| &port["lport"]).collect();
+        assert_eq!(known, vec![&side["lport_chosen"]; 4], "{side}");
         let took = int(&side["closed_before_boot_ns"])? - int(&side["opened_after_boot_ns"])?;
         assert!((1..took).contains(&int(&row["latency_ns"])?), "{row}");
     }
@@ -299,6 +306,24 @@ fn a_connection_from_before_the_window_that_ends_in_it_tells_its_whole_life() ->
         let whole = only(&connections, &ends(side))?;
         assert!(whole["opened_ts"].is_null() && whole["closed_ts"].is_string(), "{whole}");
     }
+    Ok(())
+}
+
+/// SYNs of a socket that nobody has bound: its port is known in every row, though the attempt isn't over when recording ends.
+#[test]
+fn a_connection_that_never_comes_about_has_its_port() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let (handle, capture) = recorded(TCP, || {
+        let handle = std::thread::spawn(|| workload(&["tcp-retransmit", "--unbound", "--timeout-ms", "3000"]));
+        std::thread::sleep(std::time::Duration::from_millis(1800));
+        Ok(handle)
+    })?;
+    let truth = handle.join().map_err(|_| ebrec_tests::Error::new("the workload's thread panicked"))??;
+    let pid = &truth["pid"];
+    let again = capture.sql(&format!("SELECT lport FROM tcp_retransmit WHERE pid = {pid} AND rport = {}", truth["rport"]))?;
+    assert!(!again.is_empty() && again.iter().all(|row| row["lport"] == truth["lport"]), "{again:?} {truth}");
+    let open = capture.row(&format!("SELECT lport, closed_ts FROM tcp_connection WHERE pid = {pid} AND lport = {}", truth["lport"]))?;
+    assert!(open["closed_ts"].is_null(), "{open}");
     Ok(())
 }
 

@@ -82,6 +82,11 @@ impl Unconnected {
         // SAFETY: `address` lives across the call, `len` is its length.
         let bound = unsafe { libc::bind(self.0.as_raw_fd(), (&raw const address).cast(), len) };
         sys::check("bind", bound)?;
+        self.local_port()
+    }
+
+    /// Its port, which the kernel chooses at the latest when it connects; it stays known when that has failed.
+    pub fn local_port(&self) -> Result<u16> {
         let stream = TcpListener::from(self.0.try_clone().context("dup")?);
         Ok(stream.local_addr().context("getsockname")?.port())
     }

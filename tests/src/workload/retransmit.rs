@@ -9,7 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-/// `tcp-retransmit [ADDR:PORT] [--timeout-ms N]`: without an address, to a listener of its own whose backlog is full.
+/// `tcp-retransmit [ADDR:PORT] [--timeout-ms N] [--unbound]`: without an address, to a listener of its own whose backlog is full. The
+/// local port is the kernel's choice when it is bound or, unbound, when it connects.
 pub fn run(args: &Args) -> Result<Value> {
     let patience = Duration::from_millis(args.number_or("timeout-ms", 3500)?);
     let given = args.word(0).map(net::parse_address).transpose()?;
@@ -20,9 +21,12 @@ pub fn run(args: &Args) -> Result<Value> {
     };
     let socket = Unconnected::new(to.is_ipv6())?;
     let unspecified: IpAddr = if to.is_ipv6() { to.ip() } else { Ipv4Addr::UNSPECIFIED.into() };
-    let lport = if given.is_none() { Some(socket.bind(unspecified)?) } else { None };
+    if given.is_none() && !args.has("unbound") {
+        socket.bind(unspecified)?;
+    }
     let start = sys::boot_ns()?;
     let errno = socket.connect(to, Some(patience))?;
+    let lport = socket.local_port()?;
     let retransmits = socket.retransmits()?;
     drop(socket);
     Ok(json!({

@@ -268,7 +268,7 @@ fn refuse(ip: IpAddr, bound: bool, nonblocking: bool) -> Result<Value> {
         "pid": sys::getpid(), "tid": sys::gettid(), "comm": sys::comm()?, "errno": errno,
         "socket_family": if ip.is_ipv6() { "inet6" } else { "inet" },
         "ip_version": if ip.to_canonical().is_ipv4() { 4 } else { 6 },
-        "raddr": ip.to_canonical(), "rport": port, "lport": lport, "nonblocking_connect": nonblocking,
+        "raddr": ip.to_canonical(), "rport": port, "lport": lport, "lport_chosen": socket.local_port()?, "nonblocking_connect": nonblocking,
         "opened_after_boot_ns": opened_after, "closed_before_boot_ns": closed_before,
     }))
 }
