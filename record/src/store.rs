@@ -147,8 +147,8 @@ impl Store {
     /// Creates `OUTPUT.partial/`. `present` tells by name which tables are being recorded.
     pub fn create(output: &Path, layout: Layout, present: impl Fn(&str) -> bool, gauge: Arc<Gauge>) -> Result<Store> {
         let partial = partial_path(output);
-        std::fs::DirBuilder::new().mode(0o700).create(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
-        std::fs::DirBuilder::new().mode(0o700).create(partial.join(LOOSE)).context("cannot create the directory of loose segments")?;
+        create_directory(&partial)?;
+        create_directory(&partial.join(LOOSE))?;
         let sealed = match layout {
             Layout::File => Sealed::Pack(PackWriter::new(create(&partial.join(PACK))?)),
             Layout::Dir => Sealed::Dir,
@@ -292,8 +292,8 @@ impl Store {
             }
             Sealed::Dir => {
                 let path = self.partial.join(&name);
-                if let Some(directory) = path.parent() {
-                    std::fs::DirBuilder::new().mode(0o700).recursive(true).create(directory)?;
+                if let Some(directory) = path.parent().filter(|directory| !directory.is_dir()) {
+                    create_directory(directory)?;
                 }
                 let temporary = path.with_extension("tmp");
                 create(&temporary)?
@@ -503,14 +503,25 @@ pub fn partial_path(output: &Path) -> PathBuf {
 }
 
 /// Creates a file that only its owner can read: captures contain secrets.
+///
+/// What somebody has put in its place is not written to: under sudo the directory is another user's ([`crate::owner`]).
 fn create(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("cannot create {}", path.display()))
+    let _ = std::fs::remove_file(path);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let file = file.with_context(|| format!("cannot create {}", path.display()))?;
+    crate::owner::give(&file);
+    Ok(file)
+}
+
+/// Creates a directory that only its owner can enter.
+fn create_directory(path: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().mode(0o700).create(path);
+    made.with_context(|| format!("cannot create {}", path.display()))?;
+    let open = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path);
+    if let Ok(directory) = open {
+        crate::owner::give(&directory);
+    }
+    Ok(())
 }
 
 /// Does what the disk is asked for. After a failure the recording ends.
