@@ -474,6 +474,31 @@ enum bpf_map_type___ebrec {
 #define has_current_task_btf() bpf_core_enum_value_exists(enum bpf_func_id___ebrec, BPF_FUNC_get_current_task_btf___ebrec)
 #define has_task_storage() bpf_core_enum_value_exists(enum bpf_map_type___ebrec, BPF_MAP_TYPE_TASK_STORAGE___ebrec)
 
+/* A new slot of task storage comes from kmalloc until 6.4 (08a7ce384e33 "bpf: Use bpf_mem_cache_alloc/free in
+ * bpf_local_storage_elem"). That may wake kswapd, for which it takes a run queue's lock: in the scheduler's own hooks, which hold
+ * one, it would wait for ever. Later it comes from an allocator that may be called anywhere, which was first one of the map's own,
+ * then kmalloc_nolock for some maps, then for all of them. Where none of these is seen, the hooks go without. */
+struct bpf_mem_alloc {
+	void *caches;
+} __attribute__((preserve_access_index));
+
+struct bpf_local_storage_map___own {
+	struct bpf_mem_alloc selem_ma;
+} __attribute__((preserve_access_index));
+
+struct bpf_local_storage_map___some {
+	bool use_kmalloc_nolock;
+} __attribute__((preserve_access_index));
+
+struct bpf_local_storage___all {
+	__u32 mem_charge;
+} __attribute__((preserve_access_index));
+
+#define has_lock_free_task_storage()                                                                                     \
+	(has_task_storage() && (bpf_core_field_exists(((struct bpf_local_storage_map___own *)0)->selem_ma) ||            \
+				bpf_core_field_exists(((struct bpf_local_storage_map___some *)0)->use_kmalloc_nolock) || \
+				bpf_core_field_exists(((struct bpf_local_storage___all *)0)->mem_charge)))
+
 /* Whether the system call that ends is one of another ABI (32 bits on a 64-bit kernel), whose numbers mean other calls:
  * TS_COMPAT of arch/x86/include/asm/thread_info.h, TIF_32BIT of arch/arm64/include/asm/thread_info.h. */
 static __always_inline bool is_compat_call(void)

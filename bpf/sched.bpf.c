@@ -8,7 +8,7 @@ struct sched_slot {
 	__u64 left_at; /* left a CPU */
 };
 
-/* With task storage, a slot is one or two loads away and goes with its task. */
+/* With task storage that can be had here, a slot is one or two loads away and goes with its task. */
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -36,7 +36,7 @@ static __always_inline struct sched_slot *slot_of(struct task_struct *task, __u3
 {
 	struct sched_slot *slot, fresh = {};
 
-	if (has_task_storage())
+	if (has_lock_free_task_storage())
 		return bpf_task_storage_get(&task_slots, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	slot = bpf_map_lookup_elem(&tid_slots, &tid);
 	if (slot)
