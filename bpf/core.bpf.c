@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* What recording itself needs: who the recorder is, and which processes the filters follow. */
+#include "pid_ns.h"
 #include "syscalls.h"
 
 /* Runs before anything is attached. It tells the recorder's own pid as the kernel numbers it, whatever pid namespace the
@@ -11,16 +12,25 @@ int core__self__iter_before(struct bpf_iter__task *ctx)
 	struct task_struct *ancestor;
 	struct ebrec_task id;
 
-	self_tgid = bpf_get_current_pid_tgid() >> 32;
+	if (!self_tgid) {
+		struct task_struct *self = (void *)bpf_get_current_task();
+
+		self_tgid = bpf_get_current_pid_tgid() >> 32;
+		cgroup_root_level = (__u32)BPF_CORE_READ(self, cgroups, dfl_cgrp, level) - own_cgroup_depth;
+		find_own_namespaces();
+	}
 	if (!task || !filter_process)
 		return 0;
 	ancestor = task;
 	for (int i = 0; i < 64; i++) {
-		__u32 pid = BPF_CORE_READ(ancestor, tgid);
+		__u32 tgid = BPF_CORE_READ(ancestor, tgid), pid = pid_in(&own_pid_ns, ancestor);
+		__u32 *seed;
 
-		if (pid == 0)
+		if (tgid == 0)
 			break;
-		if (bpf_map_lookup_elem(&seed_pids, &pid)) {
+		seed = pid ? bpf_map_lookup_elem(&seed_pids, &pid) : NULL;
+		if (seed) {
+			*seed = tgid;
 			put_task(&id, task);
 			want(&id);
 			break;

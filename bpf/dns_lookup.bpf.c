@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* Calls of the C libraries' resolver functions. */
-#include "ebrec.h"
+#include "pid_ns.h"
 
 FEEDS(dns__lookup, "dns_lookup");
 FEEDS(dns__image, "dns_lookup");
 FEEDS(dns__thread_exit, "dns_lookup");
+NEEDS(dns__image, "lookup");
+NEEDS(dns__thread_exit, "lookup");
+NEEDS(dns__open_lookups, "lookup");
 
 #define LOOKUP_HOST_MAX 256
 #define LOOKUP_SERVICE_MAX 32
@@ -311,7 +314,7 @@ struct image {
 struct image_started {
 	struct image image;
 	__u32 pid;
-	__u32 pad;
+	__u32 proc; /* its pid in /proc; 0: it isn't there */
 };
 
 /* When the recorder last looked at what a process of this image maps, ns of CLOCK_BOOTTIME; set by it. */
@@ -340,6 +343,7 @@ int BPF_PROG(dns__image__tp_btf, struct task_struct *task, int old_pid, struct l
 	struct image_started started = {
 	    .image = {.inode = inode->i_ino, .dev = inode->i_sb->s_dev, .mnt_ns = task->nsproxy->mnt_ns->ns.inum},
 	    .pid = task->tgid,
+	    .proc = pid_in_proc(task),
 	};
 	__u64 *seen = bpf_map_lookup_elem(&images_seen, &started.image);
 

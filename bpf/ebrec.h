@@ -31,6 +31,9 @@
  * from these are touched. */
 #define FEEDS(hook, tables) const volatile char hook##__feeds[] = tables
 
+/* Names the hook of the same probe without which a hook is of no use. */
+#define NEEDS(hook, other) const volatile char hook##__needs[] = other
+
 /* Knobs, set by the recorder before loading; it finds them by name. */
 
 /* Rings in use minus one; their number is a power of two. */
@@ -41,9 +44,11 @@ const volatile __u32 filter_process = 0;
 const volatile __u32 filter_comm = 0;
 /* How many of `cgroup_ids` are set: --cgroup, with the cgroups below. */
 const volatile __u32 filter_cgroup = 0;
-/* The wanted cgroups: id and depth below the root. */
+/* The wanted cgroups: id and depth below the root, or below the one that the recorder's cgroup namespace shows as its root. */
 const volatile __u64 cgroup_ids[4] = {};
 const volatile __u32 cgroup_levels[4] = {};
+/* The recorder's own cgroup: its depth as its namespace shows it. */
+const volatile __u32 own_cgroup_depth = 0;
 /* Record the recorder too. */
 const volatile __u32 include_self = 0;
 
@@ -52,6 +57,9 @@ const volatile __u32 page_size = 4096;
 
 /* The recorder's own process, as the kernel numbers it; set by core__self__iter_before. */
 __u32 self_tgid = 0;
+
+/* The depth of the root of its cgroup namespace; likewise. */
+__u32 cgroup_root_level = 0;
 
 /* The window, ns of CLOCK_BOOTTIME, 0 if it isn't there yet: from all programs being attached to the first being detached. For what
  * goes on at its edges; a program runs a little longer. Set by core__window_from and core__window_until. */
@@ -104,12 +112,12 @@ struct {
 	__type(value, __u8);
 } wanted SEC(".maps");
 
-/* The pids named on the command line. */
+/* The pids named on the command line, in the recorder's pid namespace, and as the kernel numbers them: 0 until they are found. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
 	__type(key, __u32);
-	__type(value, __u8);
+	__type(value, __u32);
 } seed_pids SEC(".maps");
 
 /* The names given with --comm. */
@@ -201,8 +209,9 @@ static __always_inline bool in_wanted_cgroup(struct task_struct *task)
 	for (__u32 i = 0; i < 4; i++) {
 		if (i >= filter_cgroup)
 			return false;
-		if ((__u32)BPF_CORE_READ(cgroup, level) >= cgroup_levels[i] &&
-		    cgroup_ancestor_id(cgroup, cgroup_levels[i]) == cgroup_ids[i])
+		__u32 level = cgroup_levels[i] + cgroup_root_level;
+
+		if ((__u32)BPF_CORE_READ(cgroup, level) >= level && cgroup_ancestor_id(cgroup, level) == cgroup_ids[i])
 			return true;
 	}
 	return false;

@@ -686,6 +686,8 @@ struct ebrec_stack {
 	__u32 truncated; /* Whether it goes on beyond the frames that the kernel gives (kernel.perf_event_max_stack, 127 at most). */
 	__u32 depth; /* Frames. */
 	__u32 exec; /* Programs that the process has executed: each has other addresses. */
+	__u32 proc; /* The process's pid in the recorder's /proc; 0: it isn't there. */
+	__u32 pad; /* Padding. */
 };
 /* Followed by the variable-length field frames: Addresses, leaf first, 8 bytes each; then for user stacks a `struct bpf_stack_build_id` each, if the kernel gives them. */
 _Static_assert(__builtin_offsetof(struct ebrec_stack, head) == 0, "ebrec_stack.head");
@@ -694,7 +696,9 @@ _Static_assert(__builtin_offsetof(struct ebrec_stack, kind) == 56, "ebrec_stack.
 _Static_assert(__builtin_offsetof(struct ebrec_stack, truncated) == 60, "ebrec_stack.truncated");
 _Static_assert(__builtin_offsetof(struct ebrec_stack, depth) == 64, "ebrec_stack.depth");
 _Static_assert(__builtin_offsetof(struct ebrec_stack, exec) == 68, "ebrec_stack.exec");
-_Static_assert(sizeof(struct ebrec_stack) == 72, "ebrec_stack");
+_Static_assert(__builtin_offsetof(struct ebrec_stack, proc) == 72, "ebrec_stack.proc");
+_Static_assert(__builtin_offsetof(struct ebrec_stack, pad) == 76, "ebrec_stack.pad");
+_Static_assert(sizeof(struct ebrec_stack) == 80, "ebrec_stack");
 
 /* A file or directory that a row of another table names, when it is first used, and again every 30 s as long as it is. The path is that from the root of its mount namespace, as it was then. */
 struct ebrec_file_path {

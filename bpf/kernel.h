@@ -241,6 +241,20 @@ struct task_io_accounting {
 	__u64 syscr;
 };
 
+struct pid_namespace {
+	unsigned int level;
+};
+
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1]; /* as many as it has levels */
+};
+
 struct task_struct {
 	unsigned int flags;
 	void *stack;
@@ -248,6 +262,7 @@ struct task_struct {
 	int exit_code;
 	int pid;
 	int tgid;
+	struct pid *thread_pid;
 	__u64 start_boottime;
 	__u64 self_exec_id;
 	char comm[16];

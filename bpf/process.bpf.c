@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* Life of processes and threads. */
+#include "pid_ns.h"
 #include "syscalls.h"
 
 FEEDS(process__exec_failed, "process_exec");
@@ -242,7 +243,7 @@ int process__snapshot__iter_start(struct bpf_iter__task *ctx)
 	row.uid = BPF_CORE_READ(task, cred, euid.val);
 	row.is_thread = task->pid != task->tgid;
 	row.is_kernel = !!(task->flags & PF_KTHREAD);
-	row.proc = task->tgid;
+	row.proc = pid_in_proc(task);
 	bpf_seq_write(ctx->meta->seq, &row, sizeof(row));
 	return 0;
 }

@@ -5,7 +5,7 @@
  * User stacks are hashed with the identity of their address space (process and number of execs), because the same addresses mean
  * something else elsewhere. With the frames of a new user stack goes what the kernel knows of the files mapped there (build id and
  * offset), so that a process that is gone before anybody can look into /proc still gets its names. */
-#include "ebrec.h"
+#include "pid_ns.h"
 
 /* Frames of a stack: the default of kernel.perf_event_max_stack, which the kernel doesn't go beyond either. */
 #define STACK_FRAMES 127
@@ -90,6 +90,8 @@ static __always_inline __u64 stack_of(void *ctx, struct stack_scratch *scratch, 
 	scratch->stack.truncated = depth >= stack_frames_most;
 	scratch->stack.depth = depth;
 	scratch->stack.exec = exec;
+	scratch->stack.proc = user ? pid_in_proc(current) : 0;
+	scratch->stack.pad = 0;
 	size = depth * sizeof(__u64);
 	if (user) {
 		__u32 at = size & 1023;
@@ -174,7 +176,7 @@ static __always_inline struct off_cpu_slot *off_cpu_slot_of(struct task_struct *
 {
 	struct off_cpu_slot *slot, fresh = {};
 
-	if (has_task_storage())
+	if (has_lock_free_task_storage())
 		return bpf_task_storage_get(&off_cpu_tasks, task, NULL, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
 	slot = bpf_map_lookup_elem(&off_cpu_tids, &tid);
 	if (slot || !create)

@@ -4,20 +4,14 @@ use crate::cli::Check;
 use crate::hooks;
 use crate::kernel::{BTF_PATH, Kernel};
 use crate::load;
+use crate::privilege::NEEDED;
 use anyhow::Result;
 use ebrec_format::events;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Capabilities by number (include/uapi/linux/capability.h) that recording needs. CAP_SYS_ADMIN stands for the first two.
-const NEEDED: [(u32, &str, &str); 5] = [
-    (39, "CAP_BPF", "to load BPF programs"),
-    (38, "CAP_PERFMON", "to trace with them"),
-    (12, "CAP_NET_ADMIN", "for the programs that look at sockets"),
-    (19, "CAP_SYS_PTRACE", "to read other users' command lines at the start"),
-    (2, "CAP_DAC_READ_SEARCH", "likewise"),
-];
+/// CAP_SYS_ADMIN: it stands for CAP_BPF and CAP_PERFMON.
 const SYS_ADMIN: u32 = 21;
 
 fn effective() -> u64 {
@@ -28,6 +22,9 @@ fn effective() -> u64 {
 
 /// The capabilities without which nothing can be recorded, as far as they are missing.
 pub fn missing_capabilities() -> Vec<&'static str> {
+    if crate::namespaces::has_own_users() {
+        return vec!["any privilege outside of this user namespace"];
+    }
     let have = effective();
     if have & (1 << SYS_ADMIN) != 0 {
         return Vec::new();
@@ -69,13 +66,17 @@ pub fn check(args: &Check) -> Result<bool> {
             .iter()
             .map(|h| json!({"probe": h.probe, "hook": h.hook, "mechanism": h.choice.as_ref().ok().map(|(m, _)| m), "reason": h.choice.as_ref().err()}))
             .collect();
-        let all = json!({"can_record": can, "kernel": release.trim(), "btf": btf, "missing_capabilities": missing, "hooks": rows});
+        let all = json!({"can_record": can, "kernel": release.trim(), "btf": btf, "missing_capabilities": missing,
+            "pid_namespace": crate::namespaces::explanation(&[]), "hooks": rows});
         println!("{all:#}");
         return Ok(can);
     }
     println!("kernel        {}", release.trim());
     println!("BTF           {}", if btf { "yes" } else { "no: ebrec needs Linux 5.8 or newer, built with CONFIG_DEBUG_INFO_BTF" });
     println!("privilege     {}", if missing.is_empty() { "yes".to_owned() } else { format!("no: {} missing", missing.join(", ")) });
+    if let Some(explanation) = crate::namespaces::explanation(&[]) {
+        println!("namespace     {explanation}");
+    }
     if confidential {
         println!("lockdown      confidentiality: the kernel lets nobody read its memory, so nothing can be recorded");
     }
@@ -90,13 +91,16 @@ pub fn check(args: &Check) -> Result<bool> {
         }
     }
     println!();
-    if !missing.is_empty() {
+    if crate::namespaces::has_own_users() {
+        println!("Run it on the host, or in a container without a user namespace.");
+    } else if !missing.is_empty() {
         println!("Run as root, or give the recorder what it needs:");
         let exe = std::env::current_exe().map_or_else(|_| "ebrec-record".to_owned(), |path| path.display().to_string());
-        let names: Vec<String> = NEEDED.iter().map(|(_, name, _)| name.to_lowercase()).collect();
+        let needed = crate::privilege::needed();
+        let names: Vec<String> = needed.iter().map(|(_, name, _)| name.to_lowercase()).collect();
         println!("  sudo setcap {}=ep {exe}", names.join(","));
-        for (_, name, why) in NEEDED {
-            println!("    {name:<20} {why}");
+        for (_, name, why) in needed {
+            println!("    {name:<24} {why}");
         }
     }
     match (can, usable == hooks_found.len()) {

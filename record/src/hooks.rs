@@ -26,6 +26,8 @@ pub struct Program {
     pub part: Option<String>,
     /// The tables that its hook feeds, if not all of the probe's.
     pub feeds: Vec<String>,
+    /// The hook of the same probe without which its hook is of no use.
+    pub needs: Option<String>,
 }
 
 impl Program {
@@ -48,6 +50,7 @@ impl Program {
             args,
             part,
             feeds: Vec::new(),
+            needs: None,
         })
     }
 
@@ -100,6 +103,14 @@ pub fn choose(
         let of_hook: Vec<&Program> = programs.iter().filter(|p| p.probe == first.probe && p.hook == first.hook).collect();
         let choice = choose_for(&of_hook, kernel, excluded, prefer);
         hooks.push(Hook { probe: first.probe.clone(), hook: first.hook.clone(), feeds: first.feeds.clone(), choice });
+    }
+    for program in programs.iter().filter(|program| program.needs.is_some()) {
+        let needed = hooks.iter().find(|hook| hook.probe == program.probe && Some(&hook.hook) == program.needs.as_ref());
+        if let Some(needed) = needed.filter(|needed| needed.choice.is_err()) {
+            let reason = format!("of no use without {}.{}", needed.probe, needed.hook);
+            let hook = hooks.iter_mut().find(|hook| hook.probe == program.probe && hook.hook == program.hook);
+            hook.into_iter().for_each(|hook| hook.choice = Err(reason.clone()));
+        }
     }
     // The order of the object's sections is nobody's order.
     hooks.sort_by_key(|hook| events::PROBES.iter().position(|probe| probe.name == hook.probe));

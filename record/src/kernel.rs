@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use libbpf_rs::btf::types::{Enum, Enum64, Func, FuncProto, Ptr, Typedef};
 use libbpf_rs::btf::{Btf, BtfType, HasSize as _, TypeId};
+use std::cell::OnceCell;
 use std::ffi::CString;
 use std::path::Path;
 
@@ -12,6 +13,8 @@ pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 /// The running kernel.
 pub struct Kernel {
     btf: Btf<'static>,
+    /// Whether probes in functions of others harm them; tried once, if there is a program for such.
+    harmless: OnceCell<Result<(), Reason>>,
 }
 
 /// Why a target of a hook can't be used.
@@ -24,7 +27,7 @@ impl Kernel {
             bail!("this kernel has no {BTF_PATH}: ebrec needs Linux 5.8 or newer, built with CONFIG_DEBUG_INFO_BTF");
         }
         let btf = Btf::from_vmlinux().with_context(|| format!("cannot read {BTF_PATH}"))?;
-        Ok(Kernel { btf })
+        Ok(Kernel { btf, harmless: OnceCell::new() })
     }
 
     /// How many arguments a tracepoint hands to a tp_btf program, if the kernel has it.
@@ -78,12 +81,14 @@ impl Kernel {
                 if !crate::uprobes::are_possible() {
                     return Err("this kernel has no uprobes".to_owned());
                 }
+                self.probes_are_harmless()?;
                 0
             }
             "uprobe.multi" => {
-                if !self.enum_has("bpf_attach_type", libbpf_sys::BPF_TRACE_UPROBE_MULTI.into()) {
+                if !self.has_uprobe_multi() {
                     return Err("this kernel has no uprobe_multi".to_owned());
                 }
+                self.probes_are_harmless()?;
                 0
             }
             "iter" => {
@@ -97,6 +102,16 @@ impl Kernel {
             Some(args) if args != found => Err(format!("{target} takes {found} arguments, not {args}")),
             _ => Ok(()),
         }
+    }
+}
+
+impl Kernel {
+    fn has_uprobe_multi(&self) -> bool {
+        self.enum_has("bpf_attach_type", libbpf_sys::BPF_TRACE_UPROBE_MULTI.into())
+    }
+
+    fn probes_are_harmless(&self) -> Result<(), Reason> {
+        self.harmless.get_or_init(|| crate::trial::probes_are_harmless(self.has_uprobe_multi())).clone()
     }
 }
 

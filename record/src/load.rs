@@ -2,13 +2,14 @@
 
 use crate::hooks::{self, Hook, Program};
 use crate::kernel::{Kernel, variable_offset};
-use crate::perf_event;
+use crate::namespaces::{self, Namespaces, Seed};
+use crate::perf_event::{CpuEvents, CpuWatcher};
 use crate::uprobes::{FunctionProgram, Watcher};
 use anyhow::{Context, Result, bail};
 use ebrec_format::events::session::LibraryRow;
 use ebrec_format::manifest::NOT_ASKED;
 use libbpf_rs::btf::Btf;
-use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject, PrintLevel, ProgramMut};
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject, PrintLevel};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
@@ -23,6 +24,8 @@ const CALL_BEGINS: &str = "core__syscalls__tp_btf__enter";
 /// The mechanism of programs in functions of libraries, which are found while recording; and the part that is for all their returns.
 const UPROBES: [&str; 2] = ["uprobe_multi", "uprobe"];
 const RETURN: &str = "return";
+/// The mechanism of programs that run at perf's software events.
+const PERF_EVENT: &str = "perf_event";
 /// `ALL_SYSCALLS` of `bpf/syscalls.h`.
 const ALL_CALLS: u32 = u32::MAX;
 /// `SYSCALL_TIMED` of `bpf/syscalls.h`.
@@ -80,9 +83,12 @@ pub struct Attached {
     pub rings: Vec<MapHandle>,
     /// Counts of dropped records.
     pub drops: MapHandle,
+    /// The processes that the filters name.
+    pub seeds: Vec<Seed>,
     /// Records that the iterators at the start gave.
     pub snapshot: Vec<u8>,
     links: Vec<Link>,
+    events: Option<CpuWatcher>,
     watcher: Option<Watcher>,
     /// The libraries in which hooks were; known at the end.
     pub libraries: Vec<LibraryRow>,
@@ -100,6 +106,9 @@ pub fn programs() -> Result<Vec<Program>> {
         if let Ok(text) = knobs.slot(&format!("{}__{}__feeds", program.probe, program.hook)) {
             let text = String::from_utf8_lossy(text);
             program.feeds = text.trim_end_matches('\0').split_whitespace().map(str::to_owned).collect();
+        }
+        if let Ok(text) = knobs.slot(&format!("{}__{}__needs", program.probe, program.hook)) {
+            program.needs = Some(String::from_utf8_lossy(text).trim_end_matches('\0').to_owned());
         }
     }
     Ok(programs)
@@ -220,16 +229,24 @@ fn attempt(kernel: &Kernel, settings: &Settings, hooks: Vec<Hook>) -> Result<Att
     fill_filters(&object, settings)?;
     let drops = handle(&object, "drops")?;
     run_iterators(&object, &chosen, "iter_before")?;
-    let mut links = Vec::new();
+    let seeds = found_seeds(&object, settings)?;
+    namespaces::refuse_unknown(&seeds)?;
+    let (mut links, mut events) = (Vec::new(), Vec::new());
     for program in chosen.iter().filter(|program| !program.is_iterator() && !UPROBES.contains(&program.mechanism.as_str())) {
         let prog = object.progs_mut().find(|prog| prog.name().to_str() == Some(&program.name));
         let prog = prog.with_context(|| format!("program {} is gone", program.name))?;
-        links.extend(attach(program, &prog, settings).map_err(|reason| Failed::Program { name: program.name.clone(), reason })?);
+        let failed = |reason| Failed::Program { name: program.name.clone(), reason };
+        if program.mechanism == PERF_EVENT {
+            events.push(CpuEvents::attach(&prog, program.part.as_deref(), settings.sample_hz).map_err(failed)?);
+        } else {
+            links.push(prog.attach().map_err(|error| failed(attach_reason(program, &error)))?);
+        }
     }
+    let events = if events.is_empty() { None } else { Some(CpuWatcher::start(events).context("cannot start a thread")?) };
     let snapshot = run_iterators(&object, &chosen, "iter_start")?;
     // After the hooks that tell of new programs, so that none is missed in between.
     let watcher = watch_libraries(&object, &chosen)?;
-    Ok(Attached { hooks, rings, drops, snapshot, links, watcher, libraries: Vec::new(), object })
+    Ok(Attached { hooks, rings, drops, seeds, snapshot, links, events, watcher, libraries: Vec::new(), object })
 }
 
 /// Starts to look for libraries, if a program is for their functions.
@@ -245,14 +262,10 @@ fn watch_libraries(object: &Object, chosen: &[Program]) -> Result<Option<Watcher
     if programs.is_empty() {
         return Ok(None);
     }
-    Watcher::start(programs, handle(object, "images_started")?, handle(object, "images_seen")?).map(Some)
-}
-
-fn attach(program: &Program, prog: &ProgramMut<'_>, settings: &Settings) -> Result<Vec<Link>, String> {
-    match program.mechanism.as_str() {
-        "perf_event" => perf_event::attach(prog, program.part.as_deref(), settings.sample_hz),
-        _ => Ok(vec![prog.attach().map_err(|error| attach_reason(program, &error))?]),
+    if programs.iter().any(|program| !program.multi) {
+        crate::privilege::keep_for_probes();
     }
+    Watcher::start(programs, handle(object, "images_started")?, handle(object, "images_seen")?).map(Some)
 }
 
 /// The program that the log blames for a failed load.
@@ -350,7 +363,10 @@ fn set_knobs(open: &mut OpenObject, settings: &Settings, handlers: &[Program]) -
     knobs.set("cgroup_levels", &levels)?;
     knobs.set("page_size", &page_size().to_ne_bytes())?;
     knobs.set("include_self", &u32::from(settings.include_self).to_ne_bytes())?;
-    knobs.set("stack_frames_most", &perf_event::frames_most().to_ne_bytes())?;
+    let namespaces = Namespaces::of_self();
+    knobs.set("proc_above", &namespaces.proc_above.to_ne_bytes())?;
+    knobs.set("own_cgroup_depth", &namespaces.cgroup_depth.to_ne_bytes())?;
+    knobs.set("stack_frames_most", &crate::perf_event::frames_most().to_ne_bytes())?;
     set_handlers(&mut knobs, settings, handlers)
 }
 
@@ -404,7 +420,7 @@ fn make_rings(object: &Object, settings: &Settings) -> Result<Vec<MapHandle>> {
 fn fill_filters(object: &Object, settings: &Settings) -> Result<()> {
     let seeds = handle(object, "seed_pids")?;
     for pid in &settings.pids {
-        seeds.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY).context("cannot set the filter by process")?;
+        seeds.update(&pid.to_ne_bytes(), &[0; 4], MapFlags::ANY).context("cannot set the filter by process")?;
     }
     let comms = handle(object, "wanted_comms")?;
     for comm in &settings.comms {
@@ -414,6 +430,17 @@ fn fill_filters(object: &Object, settings: &Settings) -> Result<()> {
         comms.update(&key, &[1], MapFlags::ANY).context("cannot set the filter by name")?;
     }
     Ok(())
+}
+
+/// The processes that the filters name, as the kernel has them: found by what runs before anything is attached.
+fn found_seeds(object: &Object, settings: &Settings) -> Result<Vec<Seed>> {
+    let seeds = handle(object, "seed_pids")?;
+    let of_kernel = |pid: &u32| -> Result<Seed> {
+        let found = seeds.lookup(&pid.to_ne_bytes(), MapFlags::ANY).context("cannot read the filter by process")?;
+        let found = found.and_then(|bytes| bytes.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes)));
+        Ok((*pid, found.unwrap_or(0)))
+    };
+    settings.pids.iter().map(of_kernel).collect()
 }
 
 /// Runs the iterators of one moment and returns the records they gave.
@@ -438,6 +465,7 @@ impl Attached {
     /// Detaches all hooks; the maps, and what is still in the rings, remain.
     pub fn detach(&mut self) {
         self.iterate("iter_stop");
+        self.events = None;
         self.links.clear();
         if let Some(mut watcher) = self.watcher.take() {
             self.libraries = watcher.stop();
@@ -529,6 +557,18 @@ mod tests {
                 let probe = ebrec_format::events::probe_of(table).with_context(|| format!("{}: no table {table}", program.name))?;
                 assert_eq!(probe.name, program.probe);
             }
+        }
+        Ok(())
+    }
+
+    /// A need that is misspelt would never be found missing.
+    #[test]
+    fn hooks_need_hooks_of_their_probe() -> Result<()> {
+        let all = programs()?;
+        let needs: Vec<(&Program, &String)> = all.iter().filter_map(|program| Some((program, program.needs.as_ref()?))).collect();
+        assert!(!needs.is_empty());
+        for (program, needed) in needs {
+            assert!(all.iter().any(|other| other.probe == program.probe && other.hook == *needed), "{}: no {needed}", program.name);
         }
         Ok(())
     }

@@ -14,13 +14,17 @@ mod host;
 mod kernel;
 mod load;
 mod losses;
+mod namespaces;
+mod owner;
 mod perf_event;
+mod privilege;
 mod report;
 mod resolve;
 mod session;
 mod signals;
 mod stacks;
 mod store;
+mod trial;
 mod uprobes;
 mod usage;
 

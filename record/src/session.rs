@@ -69,6 +69,10 @@ pub fn record(args: &Record) -> Result<Outcome> {
         bail!(Usage::new("no hook could be attached", format!("run: ebrec check\n  {}", reasons.join("\n  "))));
     }
 
+    crate::privilege::drop_unneeded();
+    if let Some(explanation) = crate::namespaces::explanation(&attached.seeds).filter(|_| !args.quiet) {
+        eprintln!("ebrec-record: {explanation}");
+    }
     let boot_to_utc_ns = host::boot_to_utc_ns();
     let started = boot_ns();
     let gauge = Arc::new(Gauge::default());
@@ -94,6 +98,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
         manifest: first_manifest(args, &settings, &attached, &probes, filters, boot_to_utc_ns, started),
         malformed: 0,
     };
+    running.manifest.settings.extend(crate::namespaces::settings(&attached.seeds));
     running.manifest.recorder.setup_cpu_ns = host::own_cost().0;
     running.manifest.recorder.start_ns = began.elapsed().as_nanos() as u64;
 

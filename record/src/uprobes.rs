@@ -42,7 +42,7 @@ const STOP_PATIENCE: Duration = Duration::from_millis(50);
 
 /// The kernel's interface for probes in functions of files (`perf_event_open`).
 #[derive(Debug, Clone, Copy)]
-struct Pmu {
+pub struct Pmu {
     kind: u32,
     return_bit: u32,
 }
@@ -50,16 +50,16 @@ struct Pmu {
 impl Pmu {
     const DIR: &str = "/sys/bus/event_source/devices/uprobe";
 
-    fn find() -> Option<Pmu> {
+    /// It, if the kernel has it.
+    pub fn find() -> Option<Pmu> {
         let kind = std::fs::read_to_string(format!("{}/type", Pmu::DIR)).ok()?.trim().parse().ok()?;
         let format = std::fs::read_to_string(format!("{}/format/retprobe", Pmu::DIR)).ok()?;
         Some(Pmu { kind, return_bit: format.trim().strip_prefix("config:")?.parse().ok()? })
     }
 
-    /// Lets a BPF program run whenever the function at `offset` of a file is entered, or returns. Ends when the result is dropped.
-    fn attach(self, file: &File, offset: u64, returns: bool, program: &OwnedFd) -> std::io::Result<OwnedFd> {
-        const SET_BPF: libc::c_ulong = 0x4004_2408; // PERF_EVENT_IOC_SET_BPF
-        const ENABLE: libc::c_ulong = 0x2400; // PERF_EVENT_IOC_ENABLE
+    /// A probe that is hit whenever the function at `offset` of a file is entered, or returns; in all processes, or in one alone.
+    /// It counts. Ends when the result is dropped.
+    pub fn open(self, file: &File, offset: u64, returns: bool, pid: Option<i32>) -> std::io::Result<OwnedFd> {
         const CLOEXEC: libc::c_ulong = 8; // PERF_FLAG_FD_CLOEXEC
         let path = format!("/proc/self/fd/{}\0", file.as_raw_fd());
         let config = if returns { 1u64.checked_shl(self.return_bit).unwrap_or(0) } else { 0 };
@@ -67,12 +67,22 @@ impl Pmu {
         // the eighth is the path, the ninth the offset in the file.
         let attr: [u64; 9] = [u64::from(self.kind) | 72 << 32, config, 0, 0, 0, 0, 0, path.as_ptr() as u64, offset];
         // SAFETY: `attr` has the size that it says, the path in it ends with NUL, and both live across the call.
-        let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, attr.as_ptr(), -1, 0, -1, CLOEXEC) };
+        let fd = unsafe {
+            let cpu = if pid.is_some() { -1 } else { 0 };
+            libc::syscall(libc::SYS_perf_event_open, attr.as_ptr(), pid.unwrap_or(-1), cpu, -1, CLOEXEC)
+        };
         if fd < 0 {
             return Err(std::io::Error::last_os_error());
         }
         // SAFETY: the descriptor was just returned to us and nobody else has it.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    }
+
+    /// Lets a BPF program run whenever the function is entered, or returns.
+    fn attach(self, file: &File, offset: u64, returns: bool, program: &OwnedFd) -> std::io::Result<OwnedFd> {
+        const SET_BPF: libc::c_ulong = 0x4004_2408; // PERF_EVENT_IOC_SET_BPF
+        const ENABLE: libc::c_ulong = 0x2400; // PERF_EVENT_IOC_ENABLE
+        let fd = self.open(file, offset, returns, None)?;
         for (request, argument) in [(SET_BPF, program.as_raw_fd()), (ENABLE, 0)] {
             // SAFETY: neither request takes a pointer.
             if unsafe { libc::ioctl(fd.as_raw_fd(), request as _, argument) } != 0 {
@@ -83,11 +93,12 @@ impl Pmu {
     }
 }
 
-/// The kernel's newer interface: one link for many functions of a file. Each hands its number to the program.
-fn attach_multi(file: &File, functions: &[elf::Function], returns: bool, program: &OwnedFd) -> std::io::Result<OwnedFd> {
+/// The kernel's newer interface: one link for many functions of a file, given by their offset and the number that each hands to the
+/// program; in all processes, or in one alone.
+pub fn attach_multi(file: &File, functions: &[(u64, u64)], returns: bool, pid: Option<u32>, program: &OwnedFd) -> std::io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}\0", file.as_raw_fd());
-    let offsets: Vec<libc::c_ulong> = functions.iter().map(|function| function.offset as libc::c_ulong).collect();
-    let cookies: Vec<u64> = functions.iter().map(|function| function.name as u64).collect();
+    let offsets: Vec<libc::c_ulong> = functions.iter().map(|(offset, _)| *offset as libc::c_ulong).collect();
+    let cookies: Vec<u64> = functions.iter().map(|(_, cookie)| *cookie).collect();
     let mut opts = libbpf_sys::bpf_link_create_opts { sz: size_of::<libbpf_sys::bpf_link_create_opts>() as u64, ..Default::default() };
     opts.__bindgen_anon_1.uprobe_multi = libbpf_sys::bpf_link_create_opts__bindgen_ty_1__bindgen_ty_3 {
         path: path.as_ptr().cast(),
@@ -96,7 +107,7 @@ fn attach_multi(file: &File, functions: &[elf::Function], returns: bool, program
         cookies: cookies.as_ptr(),
         cnt: functions.len() as u32,
         flags: if returns { libbpf_sys::BPF_F_UPROBE_MULTI_RETURN } else { 0 },
-        pid: 0,
+        pid: pid.unwrap_or(0),
         ..Default::default()
     };
     // SAFETY: all pointers are to arrays of the stated length, and a text that ends with NUL, which live across the call.
@@ -152,7 +163,10 @@ impl Watcher {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
         let (ready, is_ready) = std::sync::mpsc::channel();
-        let watch = move || Libraries::new(programs).map_or_else(Vec::new, |libraries| libraries.watch(&started, &seen, &flag, &ready));
+        let watch = move || {
+            crate::privilege::drop_unneeded();
+            Libraries::new(programs).map_or_else(Vec::new, |libraries| libraries.watch(&started, &seen, &flag, &ready))
+        };
         let thread = std::thread::Builder::new().name("ebrec-uprobes".to_owned()).spawn(watch).context("cannot start a thread")?;
         let _ = is_ready.recv_timeout(START_PATIENCE);
         Ok(Watcher { stop, thread: Some(thread) })
@@ -177,7 +191,9 @@ type Mapped = (String, u64);
 /// What the kernel tells of a new program: `struct image_started` of bpf/dns_lookup.bpf.c.
 struct Started {
     image: [u8; 16],
+    /// As the kernel has it, and in /proc.
     pid: u32,
+    proc: u32,
     /// Which look is the next, and when.
     look: usize,
     executed: Instant,
@@ -197,6 +213,7 @@ struct Libraries {
     in_use: usize,
     rows: Vec<LibraryRow>,
     not_looked_at: u64,
+    invisible: u64,
 }
 
 impl Libraries {
@@ -228,6 +245,7 @@ impl Libraries {
             in_use: 0,
             rows: Vec::new(),
             not_looked_at: 0,
+            invisible: 0,
         })
     }
 
@@ -236,8 +254,9 @@ impl Libraries {
         let into = fresh.clone();
         let mut builder = RingBufferBuilder::new();
         let added = builder.add(started, move |bytes| {
-            if let (Some(image), Some(pid)) = (bytes.first_chunk::<16>(), bytes.get(16..20).and_then(|b| b.try_into().ok())) {
-                into.borrow_mut().push(Started { image: *image, pid: u32::from_ne_bytes(pid), look: 0, executed: Instant::now() });
+            let number = |at: usize| bytes.get(at..)?.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes));
+            if let (Some(image), Some(pid), Some(proc)) = (bytes.first_chunk::<16>(), number(16), number(20)) {
+                into.borrow_mut().push(Started { image: *image, pid, proc, look: 0, executed: Instant::now() });
             }
             0
         });
@@ -256,6 +275,12 @@ impl Libraries {
                 (second, looks) = (Instant::now(), 0);
             }
             for new in fresh.borrow_mut().drain(..) {
+                if new.proc == 0 {
+                    // No later look would find it either.
+                    let _ = seen.update(&new.image, &boot_ns().to_ne_bytes(), MapFlags::ANY);
+                    self.invisible += 1;
+                    continue;
+                }
                 looks += 1;
                 if looks > LOOKS_PER_SECOND || waiting.len() >= MOST_WAITING {
                     // The kernel tells of it again when it is executed again.
@@ -271,7 +296,7 @@ impl Libraries {
                     continue;
                 }
                 // If it is gone, the next of its kind may live longer.
-                let Some(found) = self.look_at(new.pid) else { continue };
+                let Some(found) = self.look_at(new.proc, Some(new.pid)) else { continue };
                 new.look += 1;
                 if found || new.look == LOOKS_TO_KNOW {
                     let _ = seen.update(&new.image, &boot_ns().to_ne_bytes(), MapFlags::ANY);
@@ -286,6 +311,10 @@ impl Libraries {
             let reason = format!("{} executions of new programs came too fast to look at", self.not_looked_at);
             self.rows.push(row(None, None, 0, "left out", Some(reason)));
         }
+        if self.invisible > 0 {
+            let reason = format!("{} executions of new programs in pid namespaces that the recorder's /proc doesn't show", self.invisible);
+            self.rows.push(row(None, None, 0, "left out", Some(reason)));
+        }
         self.rows
     }
 
@@ -293,25 +322,27 @@ impl Libraries {
         let Ok(processes) = std::fs::read_dir("/proc") else { return };
         let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         for pid in pids.take_while(|_: &u32| !stop.load(Ordering::Acquire)) {
-            self.look_at(pid);
+            // In another namespace, what the kernel calls it isn't known.
+            self.look_at(pid, (!crate::namespaces::has_own_pids()).then_some(pid));
         }
     }
 
-    /// Looks at what a process has mapped. Whether there is a C library; `None` if the process is gone.
-    fn look_at(&mut self, pid: u32) -> Option<bool> {
+    /// Looks at what a process has mapped; `pid` is its pid in /proc, `known_as` the kernel's. Whether there is a C library; `None` if
+    /// the process is gone.
+    fn look_at(&mut self, pid: u32, known_as: Option<u32>) -> Option<bool> {
         let maps = std::fs::read(format!("/proc/{pid}/maps")).ok().filter(|maps| !maps.is_empty())?;
         let mut found = false;
         for line in maps.split(|&byte| byte == b'\n') {
             let Some(mapping) = Mapping::parse(line) else { continue };
             found = true;
             if self.mapped.insert((mapping.device.to_owned(), mapping.inode)) {
-                self.add(pid, &mapping);
+                self.add(pid, known_as, &mapping);
             }
         }
         Some(found)
     }
 
-    fn add(&mut self, pid: u32, mapping: &Mapping<'_>) {
+    fn add(&mut self, pid: u32, known_as: Option<u32>, mapping: &Mapping<'_>) {
         let path = ebrec_format::text::escape(mapping.path).into_owned();
         let (functions, status, reason) = match self.attach(pid, mapping) {
             // The same file by another name.
@@ -320,7 +351,7 @@ impl Libraries {
             Ok(Some((functions, reason))) => (functions, "active", reason),
             Err(error) => (0, "failed", Some(format!("{error:#}"))),
         };
-        self.rows.push(row(Some(path), Some(pid), functions, status, reason));
+        self.rows.push(row(Some(path), known_as, functions, status, reason));
     }
 
     /// Puts the probes into a file. How many functions have them, and why others don't; `None` if the file was seen before.
@@ -338,8 +369,9 @@ impl Libraries {
         // The returns first: a call that is seen to begin is then seen to end.
         if self.multi && !found.is_empty() {
             let probes = self.returns.iter().map(|program| (true, program)).chain(self.entries.iter().map(|program| (false, program)));
+            let places: Vec<(u64, u64)> = found.iter().map(|function| (function.offset, function.name as u64)).collect();
             let attached: std::io::Result<Vec<OwnedFd>> =
-                probes.map(|(returns, program)| attach_multi(&file, &found, returns, program)).collect();
+                probes.map(|(returns, program)| attach_multi(&file, &places, returns, None, program)).collect();
             self.attached.extend(attached.context("the kernel refuses the probes")?);
             functions = found.len() as u32;
         }

@@ -78,8 +78,9 @@ type Filters = (Vec<(u64, u32)>, BTreeMap<String, Vec<String>>);
 /// Checks the filters and finds the cgroups.
 pub fn filters_of(args: &Record) -> Result<Filters> {
     let mut filters = BTreeMap::new();
+    crate::namespaces::refuse_foreign_clock()?;
     for pid in &args.pid {
-        if !Path::new(&format!("/proc/{pid}")).exists() {
+        if !exists(*pid) {
             bail!(Usage::new(format!("there is no process {pid}"), "give the pid of a process that runs, or -- COMMAND to start one"));
         }
     }
@@ -106,25 +107,41 @@ pub fn filters_of(args: &Record) -> Result<Filters> {
     Ok((cgroups, filters))
 }
 
-/// Where cgroup v2 is mounted (/proc/self/mountinfo).
-fn cgroup_mount() -> Option<PathBuf> {
-    let text = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    text.lines().find_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        right.starts_with("cgroup2 ").then(|| left.split(' ').nth(4).map(PathBuf::from)).flatten()
-    })
+/// Whether a process has this pid, in the recorder's own pid namespace: /proc may be another one's.
+fn exists(pid: u32) -> bool {
+    let Ok(pid) = i32::try_from(pid) else { return false };
+    // SAFETY: signal 0 is only a question; 0 and less would be groups of processes.
+    pid > 0 && (unsafe { libc::kill(pid, 0) } == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH))
 }
 
-/// A cgroup's id, which is its directory's inode, and its depth below the root.
+/// Where cgroup v2 is mounted, and which of its directories is mounted there (/proc/self/mountinfo). Of several mounts the one that
+/// `path` is below, else one that shows what the cgroup namespace does, else the last.
+fn cgroup_mount(mountinfo: &str, path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let mounts = mountinfo.lines().filter_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let mut fields = left.split(' ').skip(3).map(PathBuf::from);
+        let (root, mount) = (fields.next()?, fields.next()?);
+        right.starts_with("cgroup2 ").then_some((mount, root))
+    });
+    mounts.max_by_key(|(mount, root)| (path.starts_with(mount), root == Path::new("/")))
+}
+
+/// A cgroup's id, which is its directory's inode, and its depth below the root that the cgroup namespace shows; of what it doesn't
+/// show, that is below zero.
 fn cgroup(path: &Path) -> Result<(u64, u32)> {
-    let Some(mount) = cgroup_mount() else {
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let Some((mount, root)) = cgroup_mount(&mountinfo, path) else {
         bail!(Usage::new("cgroup v2 is not mounted", "mount it (mount -t cgroup2 none /sys/fs/cgroup), or filter by --pid or --comm"));
     };
     let below = path.strip_prefix(&mount).unwrap_or(path);
     let below: PathBuf = below.components().filter(|c| matches!(c, Component::Normal(_))).collect();
     let directory = mount.join(&below);
     match std::fs::metadata(&directory) {
-        Ok(metadata) if metadata.is_dir() => Ok((metadata.ino(), below.components().count() as u32)),
+        Ok(metadata) if metadata.is_dir() => {
+            let depth = below.components().count() as i32 + crate::namespaces::depth(root);
+            // The kernel adds the root's own depth.
+            Ok((metadata.ino(), depth as u32))
+        }
         _ => bail!(Usage::new(
             format!("there is no cgroup {}", directory.display()),
             "give a path below the cgroup v2 mount, as /proc/PID/cgroup shows it"
@@ -134,6 +151,15 @@ fn cgroup(path: &Path) -> Result<(u64, u32)> {
 
 /// A failure to load, with what is missing if it is privilege.
 pub fn explain_privilege(error: anyhow::Error) -> anyhow::Error {
+    if error.downcast_ref::<Usage>().is_some() {
+        return error;
+    }
+    if crate::namespaces::has_own_users() {
+        return anyhow::Error::new(Usage::new(
+            "no privilege to record: in a user namespace, whose privileges don't count for BPF programs",
+            "run it outside of it: on the host, or in a container without user namespace (see: ebrec check)",
+        ));
+    }
     let missing = crate::check::missing_capabilities();
     if missing.is_empty() {
         return error;
@@ -142,4 +168,33 @@ pub fn explain_privilege(error: anyhow::Error) -> anyhow::Error {
         format!("no privilege to record: {} missing", missing.join(", ")),
         "run it as root (sudo ebrec record …), or see what is missing with: ebrec check",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_mounts_the_one_that_fits() {
+        let mounts = "29 1 0:26 /.. /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+30 1 0:27 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
+31 1 0:26 / /mnt/cg rw - cgroup2 none rw
+32 1 0:26 /x /mnt/of/x rw - cgroup2 none rw
+";
+        let of = |path: &str| {
+            cgroup_mount(mounts, Path::new(path)).map(|(mount, root)| (mount.display().to_string(), root.display().to_string()))
+        };
+        let pair = |mount: &str, root: &str| Some((mount.to_owned(), root.to_owned()));
+        assert_eq!(of("a/b"), pair("/mnt/cg", "/"));
+        assert_eq!(of("/a/b"), pair("/mnt/cg", "/"));
+        assert_eq!(of("/sys/fs/cgroup/unified/a"), pair("/sys/fs/cgroup/unified", "/.."));
+        assert_eq!(of("/mnt/of/x/y"), pair("/mnt/of/x", "/x"));
+        assert_eq!(cgroup_mount("", Path::new("a")), None);
+    }
+
+    #[test]
+    fn who_exists_is_asked_of_the_kernel() {
+        assert!(exists(std::process::id()) && exists(1));
+        assert!(!exists(0) && !exists(u32::MAX) && !exists(i32::MAX as u32));
+    }
 }

@@ -43,6 +43,10 @@ events! {
         depth: Unlisted32,
         /// Programs that the process has executed: each has other addresses.
         exec: Unlisted32,
+        /// The process's pid in the recorder's /proc; 0: it isn't there.
+        proc: Unlisted32,
+        /// Padding.
+        pad: Pad32,
     };
     /// Addresses, leaf first, 8 bytes each; then for user stacks a `struct bpf_stack_build_id` each, if the kernel gives them.
     tail frames: Frames

@@ -27,7 +27,7 @@ rows! {
         ts: SortedTimestamp,
         /// Its file, as the process in `pid` names it.
         path: Path,
-        /// A process that has it mapped.
+        /// A process that has it mapped. Null: in another pid namespace, the recorder found it by a pid that isn't the kernel's.
         pid: Pid,
         /// How many of its functions have a probe.
         functions: Count32,

@@ -102,7 +102,7 @@ struct Space {
     perf_map: Option<u32>,
 }
 
-/// An address space: a process between two execs.
+/// An address space: a process between two execs. The pid is the one in /proc.
 type SpaceKey = (u32, u64, u32);
 
 /// Everything that is known of where frames lie.
@@ -129,7 +129,7 @@ impl Places {
         if record.kind != 0 {
             return addresses.map(|address| Place { address, offset: 0, region: Region::Kernel }).collect();
         }
-        let key = (record.head.task.pid, record.head.task.start, record.exec);
+        let key = (record.proc, record.head.task.start, record.exec);
         let told: Vec<&[u8]> = rest.chunks_exact(32).collect();
         // If the two walks of the stack differ, which they shouldn't, nothing is known of any frame.
         let told = if told.len() == depth { told } else { Vec::new() };

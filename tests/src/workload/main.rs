@@ -25,6 +25,7 @@ mod resets;
 mod retransmit;
 mod reuse;
 mod rtt;
+mod seccomp;
 mod signals;
 mod sys;
 mod tcp;
@@ -47,7 +48,8 @@ ebrec-workload: known activity, and its ground truth as JSON on stdout
                                                   connections over loopback: families x ways to close
   tcp-hold [--conns K]                            connections driven by lines on stdin: open, send N, close, quit
   tcp-rr [N] [--cpu C]                            N round trips of one byte over loopback
-  tcp-retransmit [ADDR:PORT] [--timeout-ms N]     SYNs that nobody answers; without an address: a full backlog
+  tcp-retransmit [ADDR:PORT] [--timeout-ms N] [--unbound]
+                                                  SYNs that nobody answers; without an address: a full backlog
   tcp-resets [N]                                  N connections for each way to be reset, in a network namespace (root)
   tcp-rtt [N] [--pause-ms N]                      N round trips with pauses, and the kernel's round-trip times before each
   signals [N]                                     N of each kind from one process to another, a fault, a child's end
@@ -68,6 +70,7 @@ ebrec-workload: known activity, and its ground truth as JSON on stdout
                                                   N ms of CPU per thread in functions of known names, machine code, or the kernel
   nap [N] [--ms M]                                N times asleep in a function of known name
   nap-hold                                        the same, driven by lines on stdin: nap N MS, quit
+  seccomp kill|errno PROGRAM [ARGS…]              executes it where unknown system calls kill, or fail
   spin [SECONDS], sleep [SECONDS]                 use a CPU, or do nothing
 ";
 
@@ -83,7 +86,7 @@ const COMMANDS: &[Entry] = &[
     ("tcp", 0, &["repeat", "tx", "rx", "chunk", "refused", "families", "settle-ms"], &[], tcp::run),
     ("tcp-hold", 0, &["conns"], &[], hold::run),
     ("tcp-rr", 1, &["cpu"], &[], bench::tcp_rr),
-    ("tcp-retransmit", 1, &["timeout-ms"], &[], retransmit::run),
+    ("tcp-retransmit", 1, &["timeout-ms"], &["unbound"], retransmit::run),
     ("tcp-resets", 1, &[], &[], resets::run),
     ("tcp-rtt", 1, &["pause-ms"], &[], rtt::run),
     ("signals", 1, &[], &[], signals::run),
@@ -102,6 +105,7 @@ const COMMANDS: &[Entry] = &[
     ("burn", 1, &["ms", "unlink"], &["unlinked", "jit", "reads"], burn::run),
     ("nap", 1, &["ms"], &[], burn::nap),
     ("nap-hold", 0, &[], &[], burn::nap_hold),
+    ("seccomp", 16, &[], &[], seccomp::run),
     ("spin", 1, &[], &[], bench::spin),
     ("sleep", 1, &[], &[], bench::sleep),
 ];

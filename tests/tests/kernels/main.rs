@@ -9,6 +9,7 @@ mod dns;
 mod files;
 mod page_cache;
 mod peers;
+mod places;
 mod process;
 mod profile;
 mod small;
@@ -133,8 +134,11 @@ fn run_on_host(job: &Path, out: &Path) -> Result<()> {
 fn judge(name: &str, dir: &Path) -> Result<Column> {
     let release = std::fs::read_to_string(dir.join("release")).context("the job did not end well")?;
     let mut column = Column { name: name.to_owned(), release: release.trim().to_owned(), ..Column::default() };
-    for recording in ["default", "sys_exit", "kprobe", "fexit", "fentry", "uprobe", "syscall"] {
+    for recording in ["default", "sys_exit", "kprobe", "fexit", "fentry", "uprobe", "syscall", "places"] {
         let dir = dir.join(recording);
+        if recording == "places" && !dir.exists() {
+            continue; // the host's CPUs and clock are others', too
+        }
         let capture = Capture::open(&dir.join("a.ebrec"));
         let mut found = Findings::default();
         compare(&dir, &capture, &mut found).context(recording)?;
@@ -214,11 +218,16 @@ fn compare(dir: &Path, capture: &Capture, found: &mut Findings) -> Result<()> {
         ("endless", dns::endless),
         ("burn", profile::burn),
         ("nap", profile::nap),
+        ("cpu", places::cpu),
+        ("cpu_again", places::cpu),
     ];
     for &(name, compare) in known {
         if dir.join(format!("{name}.json")).exists() {
             compare(capture, &truth(dir, name)?, found).context(name)?;
         }
+    }
+    if dir.ends_with("places") {
+        places::clock(capture, found)?;
     }
     if dir.join("lossy.json").exists() {
         let counter = |when: &str| -> Result<u64> {
