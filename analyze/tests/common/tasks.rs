@@ -209,8 +209,16 @@ fn stacks(builder: Builder) -> Builder {
     let table = profile::Stack::table();
     let mut sink = (table.builder)();
     for (stack_id, kind, _) in STACKS {
-        let row =
-            profile::Stack { head: head(0, if kind == 0 { web } else { Task::UNKNOWN }), stack_id, kind, truncated: 0, depth: 3, exec: 0 };
+        let row = profile::Stack {
+            head: head(0, if kind == 0 { web } else { Task::UNKNOWN }),
+            stack_id,
+            kind,
+            truncated: 0,
+            depth: 3,
+            exec: 0,
+            proc: 0,
+            pad: 0,
+        };
         let mut context = Context { boot_to_utc_ns: START, resolver: &mut Named(stack_id) };
         assert!(sink.append_record(row.as_bytes(), &mut context));
     }

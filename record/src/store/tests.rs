@@ -277,7 +277,7 @@ fn a_read_while_recording_never_has_fewer_rows_than_the_one_before() {
         let (mut store, _) = store(&dir, layout, 1 << 30);
         let clock = table("clock");
         store.write_manifest(&first_page()).unwrap();
-        let (partial, output) = (store.partial().to_owned(), dir.output());
+        let (partial, output) = (store.partial.clone(), dir.output());
         let reader = std::thread::spawn(move || {
             let (mut before, mut reads) = (0, 0);
             while !output.exists() {
