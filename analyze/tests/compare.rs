@@ -304,7 +304,7 @@ fn programs_get_the_same_answer() {
     let (base, slow) = (write(&directory, "base", waits(1, 100_000.0)), write(&directory, "slow", waits(3, 300_000.0)));
     let text = |format: &str| String::from_utf8(ebrec(&["compare", "--output", format, &base, &slow]).stdout).unwrap();
     let markdown = text("markdown");
-    assert!(markdown.contains("| worse | `runqlat` | comm=app |"), "{markdown}");
+    assert!(markdown.contains("| worse | `runqlat` | `comm=app` |"), "{markdown}");
     let junit = text("junit");
     assert!(
         junit.starts_with("<?xml")
