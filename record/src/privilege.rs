@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn effective() -> u64 {
-        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+        let status = crate::tongs::system_text("/proc/thread-self/status").unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
         line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(u64::MAX)
     }
