@@ -78,7 +78,7 @@ impl Procs {
     }
 }
 
-/// A process of the snapshot, as the kernel told it.
+/// A process of the snapshot: its pid in the recorder's /proc, which need not be the kernel's, and 0 if it isn't there; and its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     pid: u32,
@@ -226,7 +226,7 @@ impl<'a> Asker<'a> {
 }
 
 fn key_of(record: &Process) -> Key {
-    Key { pid: record.head.task.pid, start: record.head.task.start }
+    Key { pid: record.proc, start: record.head.task.start }
 }
 
 fn read(key: Key, is_kernel: bool) -> Answer {

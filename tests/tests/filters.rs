@@ -198,7 +198,9 @@ fn a_command_starts_when_recording_has_begun_and_is_recorded_whole() -> Result<(
     let script = format!("{} exec --codes 20 > {}; exit 3", workload.display(), out.display());
     let recorder = Recorder::start(&["-o", &capture.arg(), "--", "sh", "-c", &script])?;
     let strangers = bystander()?;
-    let recording = recorder.wait()?.succeeded()?;
+    let recording = recorder.wait()?;
+    // The command's own.
+    assert_eq!(recording.ran.status.code(), Some(3), "{}", recording.ran.stderr);
     assert_eq!(capture.sql("SELECT lost FROM loss")?, Vec::<Value>::new());
     let truth: Value = serde_json::from_slice(&std::fs::read(&out).context("read the truth")?).context("truth")?;
     let mut pids = list(&truth["children"])?.iter().map(|child| int(&child["pid"])).collect::<Result<BTreeSet<_>>>()?;

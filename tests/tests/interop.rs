@@ -281,7 +281,7 @@ for path in sys.argv[1:]:
     columns = [name for name, *_ in duckdb.sql(f"DESCRIBE SELECT * FROM '{path}'").fetchall()]
     frame = pandas.read_parquet(path)
     assert list(frame.columns) == columns, (path, columns)
-    assert len(frame) == duckdb.sql(f"SELECT count(*) FROM '{path}'").fetchone()[0] > 0, path
+    assert len(frame) == duckdb.sql(f"SELECT count(*) FROM '{path}'").fetchall()[0][0] > 0, path
 "#;
 
 #[test]

@@ -1,6 +1,6 @@
 //! In a container: filters mean what they mean there, and what the recorder looks up in /proc is found there.
 
-use ebrec_tests::{Capture, Context, Program, Recorder, Result, fail, list, program, require_bpf};
+use ebrec_tests::{Capture, Context, Program, Recorder, Result, fail, list, program, require_bpf, workload};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 
@@ -188,10 +188,12 @@ fn the_recorder_knows_itself_in_a_pid_namespace() -> Result<()> {
         "--probes",
         "process,open",
         "-d",
-        "500ms",
+        "1s",
         "-o",
         &capture.arg(),
     ]))?;
+    // Something has to be recorded.
+    workload(&["exec", "--codes", "2"])?;
     let _ = recorder.wait()?.succeeded()?;
     // Those of its own capture: others may record, too.
     let own = capture.number(&format!("SELECT count(*) FROM file_open WHERE path LIKE '{}/%'", capture.dir().display()))?;

@@ -103,6 +103,8 @@ impl Engine {
         for (capture, filter) in captures.iter().zip(&mut filters) {
             // The manifest of a recording that goes on or was killed doesn't know its end.
             let ended = Some(capture.manifest.ended_ns).filter(|_| capture.manifest.complete);
+            // What is told at the end, as of the end, belongs to the window; a filter's end doesn't.
+            let ended = ended.map(|ended| ended.saturating_add(1));
             filter.recorded = (Some(capture.manifest.started_ns), ended);
         }
         let url = ObjectStoreUrl::parse(STORE_URL)?;

@@ -141,9 +141,11 @@ pub fn record(args: &Record) -> Result<Outcome> {
         thread("ebrec-build", move || crate::build::build(first, &ready, &passes, outlets, counters, boot_to_utc_ns))?
     };
     let (end, ends) = channel();
+    let ending = Arc::new(AtomicBool::new(false));
     let keeper = {
+        let ending = ending.clone();
         let (state, loaded) = (State::new(work, counters.clone(), losses, manifest, args.max_cpu), loaded.clone());
-        thread("ebrec-state", move || state.run(&loaded, &ready, &ends))?
+        thread("ebrec-state", move || state.run(&loaded, &ready, &ends, &ending))?
     };
     // Whatever is in use by now stays in memory. If it isn't permitted, it is as with any program.
     let locked = scheduling::lock_memory();
@@ -178,6 +180,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
     if let Some(status @ Status::NotStarted { .. }) = &supervisor.status {
         say!("ebrec-record: {status}");
     }
+    ending.store(true, Ordering::Release);
     let ended = attached.detach();
     let detach_ns = stopping.elapsed().as_nanos() as u64;
     stop.store(true, Ordering::Release);

@@ -19,7 +19,7 @@ use ebrec_format::table::{Row, batch_of};
 use ebrec_format::wire::{NULL32, NULL64};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -58,13 +58,15 @@ impl State {
 impl State {
     /// Writes what is known at the start, tells `ready`, and then every second what has changed, until it is told of the end and has
     /// written what is known then. Gives the manifest back.
-    pub fn run(mut self, loaded: &Loaded, ready: &Sender<()>, end: &Receiver<End>) -> Result<(Manifest, Losses)> {
+    /// When `ending` is set the window is over, and nothing of after it is written.
+    pub fn run(mut self, loaded: &Loaded, ready: &Sender<()>, end: &Receiver<End>, ending: &AtomicBool) -> Result<(Manifest, Losses)> {
         enter(Class::RealTime);
         self.write_state(loaded)?;
         let _ = ready.send(());
         let mut next = Instant::now() + Duration::from_secs(1);
         loop {
             match end.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Err(RecvTimeoutError::Timeout) if ending.load(Ordering::Acquire) => next += Duration::from_secs(1),
                 Err(RecvTimeoutError::Timeout) => {
                     next += Duration::from_secs(1);
                     if next < Instant::now() {

@@ -176,9 +176,9 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Writes a JSON value as one line.
+/// Writes a JSON value as one line, in one piece: several processes may write to one pipe.
 pub fn send_line(to: &mut impl Write, value: &Value) -> Result<()> {
-    writeln!(to, "{value}").context("write to a pipe")
+    to.write_all(format!("{value}\n").as_bytes()).context("write to a pipe")
 }
 
 /// Reads all lines of a pipe as JSON values, until its last writer is gone.
