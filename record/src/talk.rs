@@ -27,6 +27,7 @@ static UNWRITTEN: AtomicUsize = AtomicUsize::new(0);
 pub fn start() {
     let (queue, texts) = sync_channel::<String>(WAITING);
     let thread = std::thread::Builder::new().name("ebrec-talk".to_owned()).spawn(move || {
+        crate::privilege::drop_unneeded();
         while let Ok(text) = texts.recv() {
             write(&text);
             UNWRITTEN.fetch_sub(1, Ordering::AcqRel);

@@ -86,6 +86,7 @@ fn attempt(multi: bool) -> Result<(), Failed> {
     // Taking a probe out waits for all CPUs, on an overloaded host for seconds, and nothing else waits for it. If there is no thread to be
     // had, it is done here.
     let _ = std::thread::Builder::new().name("ebrec-trial".to_owned()).spawn(move || {
+        crate::privilege::drop_unneeded();
         crate::scheduling::enter(crate::scheduling::Class::Favoured);
         drop(probe);
     });

@@ -167,6 +167,8 @@ fn under_sudo_no_link_of_the_callers_is_followed() -> Result<()> {
     let mut command = Command::new(program(Program::Record)?);
     command.args(["--format", "dir", "--probes", "process,sched", "-o", &capture.arg()]);
     let recorder = Recorder::start_command(command.env("SUDO_UID", "65534").env("SUDO_GID", "65534"))?;
+    // The first files are written soon after it says that it records.
+    std::thread::sleep(std::time::Duration::from_millis(1200));
     // Every name that will be written next to one that is there, as a link to the file, by name and by inode.
     let mut dirs = vec![capture.partial()];
     let mut links = 0;
