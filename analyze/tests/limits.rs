@@ -261,7 +261,7 @@ async fn count(engine: &Engine) -> String {
 fn nothing_outside_of_the_window_is_counted() {
     use common::{SECOND, switch, task};
     let (a, b) = (task(100, 100, "a"), task(200, 200, "b"));
-    // Two of five lie in the window.
+    // Three of five lie in the window, to which its ends belong.
     let rows: Vec<SchedSwitch> = [1, 2, 3, 4, 5].iter().map(|ts| switch(ts * SECOND, a, b, 1000)).collect();
     let mut builder = Builder::default().rows(&rows);
     (builder.manifest.started_ns, builder.manifest.ended_ns) = (START + 2 * SECOND as i64, START + 4 * SECOND as i64);
@@ -270,10 +270,10 @@ fn nothing_outside_of_the_window_is_counted() {
     let capture = capture.to_str().unwrap();
     let count =
         |options: &[&str]| stdout(&[&[capture, "--output", "csv"], options, &["sql", "SELECT count(*) AS n FROM sched_switch"]].concat());
-    assert_eq!(count(&[]), "n\n2\n");
-    assert_eq!(count(&["--from", "2023-11-14T22:13:20Z", "--to", "2023-11-14T22:14:20Z"]), "n\n2\n", "also if more is asked for");
-    assert_eq!(count(&["--from", "+1s"]), "n\n1\n");
-    assert!(stdout(&[capture, "runqlat"]).contains("n=2\n"));
-    assert!(stdout(&[capture, "--output", "csv", "tables"]).contains("sched_switch,sched,2,"));
+    assert_eq!(count(&[]), "n\n3\n");
+    assert_eq!(count(&["--from", "2023-11-14T22:13:20Z", "--to", "2023-11-14T22:14:20Z"]), "n\n3\n", "also if more is asked for");
+    assert_eq!(count(&["--from", "+1s"]), "n\n2\n");
+    assert!(stdout(&[capture, "runqlat"]).contains("n=3\n"));
+    assert!(stdout(&[capture, "--output", "csv", "tables"]).contains("sched_switch,sched,3,"));
     assert!(stdout(&[capture, "runqlat", "--show-sql"]).contains("sched_switch WHERE"), "other engines count the same");
 }

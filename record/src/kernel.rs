@@ -59,6 +59,12 @@ impl Kernel {
         self.has_map_type(libbpf_sys::BPF_MAP_TYPE_TASK_STORAGE) && known.iter().any(|(of, member)| self.has_member(of, member))
     }
 
+    /// Whether the verifier looks only at those global functions that are called (2afae08c9dcb "bpf: Validate global subprogs lazily"). Else
+    /// it looks at all of them, and the maps that they name must be there.
+    pub fn verifies_what_is_called(&self) -> bool {
+        self.has_member("bpf_func_info_aux", "called")
+    }
+
     fn has_member(&self, of: &str, member: &str) -> bool {
         let found = self.btf.type_by_name::<Struct<'_>>(of);
         found.is_some_and(|found| found.iter().any(|other| other.name.is_some_and(|name| name.to_str() == Some(member))))

@@ -241,7 +241,9 @@ fn attempt(kernel: &Kernel, settings: &Settings, uses: &maps::Uses, hooks: Vec<H
         let name = prog.name().to_string_lossy().into_owned();
         prog.set_autoload(chosen.iter().any(|program| program.name == name));
     }
-    choose_maps(&mut open, kernel, settings, &uses.unneeded(&chosen, &handlers))?;
+    let all_handlers = || programs_of(&open).into_iter().filter(|program| program.mechanism == HANDLER).collect();
+    let verified: Vec<Program> = if kernel.verifies_what_is_called() { handlers.clone() } else { all_handlers() };
+    choose_maps(&mut open, kernel, settings, &uses.unneeded(&chosen, &verified))?;
     take_log();
     let object = open.load().map_err(|error| blame(&error))?;
     let rings = make_rings(&object, settings)?;

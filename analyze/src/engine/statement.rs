@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(shape("SELECT 1 + 2 - 3, 4 * 5"), (2, 0));
         assert_eq!(shape("SELECT a FROM t WHERE x IN (1, -2, 'a+b', -3) -- and or"), (0, 0));
         assert_eq!(shape("SELECT 1 UNION ALL SELECT 2"), (0, 1));
-        assert_eq!(shape("SELECT * FROM a, b JOIN c ON a.x = b.x AND (b.y = c.y OR c.z IS NULL)"), (2, 2));
+        assert_eq!(shape("SELECT * FROM a, b JOIN c ON a.x = b.x AND (b.y = c.y OR c.z IS NULL)"), (3, 2));
         assert_eq!(shape("SELECT x::INT::TEXT || 'a' FROM t WHERE f(a, b) = 1"), (3, 0));
         assert_eq!(shape("VALUES (1), (2), (3)"), (0, 0));
     }
