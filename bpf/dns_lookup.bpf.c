@@ -128,7 +128,7 @@ static __always_inline int lookup_begins(struct pt_regs *regs, __u32 function, _
 	struct lookup *lookup, *fresh;
 	struct ebrec_task task;
 
-	if (!wanted_current(&task))
+	if (window_is_over() || !wanted_current(&task))
 		return 0;
 	lookup = bpf_map_lookup_elem(&lookups, &tid);
 	if (lookup) {
@@ -189,7 +189,7 @@ static __always_inline int lookup_ends(struct pt_regs *ctx)
 	struct lookup *lookup = bpf_map_lookup_elem(&lookups, &tid);
 
 	/* The return of a call within the call leaves the stack lower. */
-	if (!lookup || PT_REGS_SP(ctx) < SP_AFTER_RETURN(lookup->sp))
+	if (!lookup || PT_REGS_SP(ctx) < SP_AFTER_RETURN(lookup->sp) || window_is_over())
 		return 0;
 	/* What could not be read at first, for its page was not there yet, can be now: the function has used it. */
 	if (lookup->host && lookup->names.host_len == LOOKUP_NO_TEXT)
@@ -278,7 +278,7 @@ int BPF_PROG(dns__thread_exit__tp_btf, struct task_struct *task)
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
 	struct lookup *lookup = bpf_map_lookup_elem(&lookups, &tid);
 
-	if (!lookup)
+	if (!lookup || window_is_over())
 		return 0;
 	emit_lookup(lookup, EBREC_NULL64, LOOKUP_NO_RESULT);
 	bpf_map_delete_elem(&lookups, &tid);

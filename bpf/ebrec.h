@@ -76,6 +76,15 @@ static __always_inline bool in_window(__u64 ts)
 	return from && ts >= from && (!until || ts <= until);
 }
 
+/* Whether the window has ended. Taking programs out takes its time: what happens meanwhile isn't in the window, so what was pending
+ * at its end still is. */
+static __always_inline bool window_is_over(void)
+{
+	__u64 until = *(volatile __u64 *)&window_until;
+
+	return until && bpf_ktime_get_boot_ns() > until;
+}
+
 /* For rows that are made when the window is over. */
 static __always_inline __u64 window_end(void)
 {

@@ -151,7 +151,8 @@ fn filelife(printed: &str, capture: &Capture, dir: &Path, found: &mut Findings) 
         })
         .collect();
     let renamed = live.iter().filter(|(name, _)| name == "after").count();
-    live.retain(|(name, _)| !["after", "second-name", "link", "loop", "sub"].contains(&name.as_str()));
+    // One that link() made was not created as it sees it, unless its dentry lies where another one's did.
+    live.retain(|(name, _)| !["after", "second-name", "link", "loop", "sub", "data-too"].contains(&name.as_str()));
     found.equal("filelife", "renamed files", renamed, list(&truth["dirs"]).len());
     // It prints what each CPU has for it, one CPU after the other.
     for all in [&mut live, &mut lives] {
