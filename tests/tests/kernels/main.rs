@@ -74,6 +74,9 @@ fn prepare_job(root: &Path, work: &Path) -> Result<PathBuf> {
     let job = work.join("job");
     std::fs::create_dir_all(&job).context(job.display())?;
     std::fs::copy(root.join("tests/vm/jobs/ebrec/run.sh"), job.join("run.sh")).context("copy run.sh")?;
+    if std::env::var_os("EBREC_TEST_PLACES").is_some() {
+        std::fs::write(job.join("with-places"), "").context("with-places")?;
+    }
     for (package, which) in [("ebrec-record", Program::Record), ("ebrec-tests", Program::Workload)] {
         let (name, variable) = which.names();
         let built = if std::env::var_os(variable).is_some() {
