@@ -182,11 +182,11 @@ static __always_inline struct dns_scratch *scratch_of_cpu(void)
 static __always_inline int on_sent(struct sk_buff *skb, bool whole)
 {
 	struct dns_packet packet = {};
-	struct dns_waiting *waiting;
+	struct dns_waiting *waiting, *before;
 	struct dns_scratch *scratch;
 	struct sock *sk = skb->sk;
 	__u32 got, start = 0, len;
-	__u64 ip, headroom;
+	__u64 ip, headroom, device;
 	__u8 *message;
 	__u16 port;
 
@@ -209,6 +209,9 @@ static __always_inline int on_sent(struct sk_buff *skb, bool whole)
 	scratch = scratch_of_cpu();
 	if (!scratch || packet.len < DNS_HEADER)
 		return 0;
+	/* Before the message is read: what is read with takes room on the stack that the verifier lets nobody else write to. */
+	packet.key.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	device = (__u64)BPF_CORE_READ(skb, dev);
 	/* The barriers keep the subtraction of two pointers in 64 bits, as the verifier wants it. */
 	headroom = ip - (__u64)skb->data;
 	barrier_var(headroom);
@@ -234,16 +237,15 @@ static __always_inline int on_sent(struct sk_buff *skb, bool whole)
 	if (message[2] & 0x80 || !wanted_current(&waiting->task))
 		return 0;
 	packet.key.id = be16_at(message);
-	packet.key.netns = sk->__sk_common.skc_net.net->ns.inum;
-	struct dns_waiting *before = bpf_map_lookup_elem(&dns_waiting, &packet.key);
+	before = bpf_map_lookup_elem(&dns_waiting, &packet.key);
 	if (before) {
 		/* By another device it is the same packet: a VLAN's, a bond's, a tunnel's. */
-		if (before->device == (__u64)skb->dev)
+		if (before->device == device)
 			before->attempts++;
 		return 0;
 	}
 	waiting->sent_at = bpf_ktime_get_boot_ns();
-	waiting->device = (__u64)skb->dev;
+	waiting->device = device;
 	__builtin_memcpy(waiting->ends.laddr, packet.key.laddr, 16);
 	__builtin_memcpy(waiting->ends.raddr, packet.key.raddr, 16);
 	waiting->ends.netns = packet.key.netns;
@@ -315,6 +317,7 @@ static __always_inline int on_received(struct sk_buff *skb, bool whole)
 	if (!parse_packet(&packet, ip + vlan, ethertype) || packet.len < DNS_HEADER)
 		return 0;
 	packet.offset += vlan;
+	packet.key.netns = BPF_CORE_READ(skb, dev, nd_net.net, ns.inum);
 	if (read_packet(head, sizeof(head), skb, packet.offset, packet.len, whole) < DNS_HEADER)
 		return 0;
 	/* To us, it is the other end that is local. */
@@ -324,7 +327,6 @@ static __always_inline int on_received(struct sk_buff *skb, bool whole)
 	port = packet.key.lport;
 	packet.key.lport = packet.key.rport;
 	packet.key.rport = port;
-	packet.key.netns = skb->dev->nd_net.net->ns.inum;
 	bytes = packet.len;
 	if (packet.key.protocol == IPPROTO_TCP && head[4] & 0x80) {
 		packet.key.id = be16_at(head + 2);

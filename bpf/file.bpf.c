@@ -98,20 +98,29 @@ __noinline __u64 file_vector_bytes(__u64 vector, __u64 count)
 {
 	struct {
 		__u64 base, len;
-	} piece;
+	} pieces[4];
 	__u64 sum = 0;
+	__u32 at;
 
 	/* The kernel takes at most 1024 (UIO_MAXIOV of include/uapi/linux/uio.h). */
 	if (count > 1024)
 		return EBREC_NULL64;
-	for (__u32 i = 0; i < 1024; i++) {
-		if (i >= count)
+	/* Four at a time, and what is left one by one. */
+	for (at = 0; at < 1024; at += 4) {
+		if (at + 4 > count)
 			break;
-		if (bpf_probe_read_user(&piece, sizeof(piece), (void *)(vector + i * sizeof(piece)))) {
-			sum = EBREC_NULL64;
+		if (bpf_probe_read_user(pieces, sizeof(pieces), (void *)(vector + at * sizeof(*pieces))))
+			return EBREC_NULL64;
+		sum += pieces[0].len + pieces[1].len + pieces[2].len + pieces[3].len;
+	}
+	at = opaque(at);
+	for (int i = 0; i < 3; i++) {
+		if (at >= count)
 			break;
-		}
-		sum += piece.len;
+		if (bpf_probe_read_user(pieces, sizeof(*pieces), (void *)(vector + at * sizeof(*pieces))))
+			return EBREC_NULL64;
+		sum += pieces[0].len;
+		at++;
 	}
 	return sum;
 }
@@ -230,22 +239,38 @@ static __always_inline __u64 copy_offset(struct file *file, unsigned long at, lo
 ON_SYS_EXIT(file__copies, TIMED, NR_SENDFILE, NR_COPY_FILE_RANGE, NR_SPLICE)
 {
 	struct file_call_info call = {.entered = entered, .ret = ret};
-	bool sends = nr == NR_SENDFILE;
-	struct file *in = file_of_fd(sends ? syscall_arg(regs, 2) : syscall_arg(regs, 1));
-	struct file *out = file_of_fd(sends ? syscall_arg(regs, 1) : syscall_arg(regs, 3));
-	__u32 name = sends ? CALL_SENDFILE : nr == NR_SPLICE ? CALL_SPLICE : CALL_COPY_FILE_RANGE;
+	unsigned long in_fd = syscall_arg(regs, 1), in_at = syscall_arg(regs, 2);
+	unsigned long out_fd = syscall_arg(regs, 3), out_at = syscall_arg(regs, 4);
+	__u32 name = nr == NR_SPLICE ? CALL_SPLICE : CALL_COPY_FILE_RANGE;
+	bool is_in_regular, is_out_regular;
+	struct file *in, *out;
 
-	if ((!is_regular(in) && !is_regular(out)) || !wanted_current(&call.task))
+	call.requested = syscall_arg(regs, 5);
+	if (nr == NR_SENDFILE) {
+		name = CALL_SENDFILE;
+		call.requested = out_at;
+		out_at = 0;
+		out_fd = in_fd;
+		in_fd = in_at;
+		in_at = syscall_arg(regs, 3);
+	}
+	/* From here on the calls are alike, to the verifier too. */
+	name = opaque(name);
+	out_at = opaque(out_at);
+	in = file_of_fd(in_fd);
+	out = file_of_fd(out_fd);
+	is_in_regular = is_regular(in);
+	is_out_regular = is_regular(out);
+	if ((!is_in_regular && !is_out_regular) || !wanted_current(&call.task))
 		return 0;
-	call.requested = sends ? syscall_arg(regs, 4) : syscall_arg(regs, 5);
-	if (is_regular(in)) {
+	if (is_in_regular) {
 		call.op = FILE_OP(FILE_READ, name);
-		call.offset = copy_offset(in, sends ? syscall_arg(regs, 3) : syscall_arg(regs, 2), ret);
+		call.offset = copy_offset(in, in_at, opaque(ret));
 		on_file_call(&call, in);
 	}
-	if (is_regular(out)) {
+	if (is_out_regular) {
 		call.op = FILE_OP(FILE_WRITE, name);
-		call.offset = copy_offset(out, sends ? 0 : syscall_arg(regs, 4), ret);
+		call.offset = copy_offset(out, out_at, opaque(ret));
 		on_file_call(&call, out);
 	}
 	return 0;

@@ -190,8 +190,9 @@ static __always_inline __u64 file_id_of(struct file *file, __u64 now)
 	return file_id((__u64)BPF_CORE_READ(file, f_path.dentry), (__u64)BPF_CORE_READ(file, f_path.mnt), now);
 }
 
-/* What a descriptor of the current task is open on; NULL if it isn't open. */
-static __always_inline struct file *file_of_fd(__u32 fd)
+/* The address of what a descriptor of the current task is open on; 0 if it isn't open. A function of its own for the reason of
+ * current_start. */
+__noinline __u64 file_at_fd(__u32 fd)
 {
 	struct file **files, *file = NULL;
 	struct fdtable *fdt;
@@ -207,8 +208,13 @@ static __always_inline struct file *file_of_fd(__u32 fd)
 		files = BPF_CORE_READ(fdt, fd);
 	}
 	if (fd >= max_fds || bpf_probe_read_kernel(&file, sizeof(file), files + fd))
-		return NULL;
-	return file;
+		return 0;
+	return (__u64)file;
+}
+
+static __always_inline struct file *file_of_fd(__u32 fd)
+{
+	return (struct file *)file_at_fd(fd);
 }
 
 static __always_inline __u64 file_id_of_path(struct path *path, __u64 now)

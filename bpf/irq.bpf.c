@@ -109,37 +109,40 @@ static __always_inline __u32 irq_bucket_of(__u64 ns)
 	return bucket < IRQ_BUCKETS ? bucket : IRQ_BUCKETS - 1;
 }
 
-static __always_inline void emit_irq(const struct irq_key *key, struct irq_sums *sums, __u64 now, bool soft)
+/* A row of what one bucket of a handler holds on this CPU, which is empty then. NOW is in the window. A function of its own,
+ * verified once and not for each bucket: its arguments are numbers, as kernels before 5.12 want it. */
+__noinline int irq_emit(__u64 action, __u32 nr, __u32 bucket, __u64 now)
 {
-	for (__u32 i = 0; i < IRQ_BUCKETS; i++) {
-		if (!sums->buckets[i].count)
-			continue;
-		if (soft) {
-			struct ebrec_softirq *row = RECORD(softirq, SOFTIRQ, now);
+	struct irq_key key = {.action = action, .nr = nr, .cpu = bpf_get_smp_processor_id()};
+	struct irq_sums *sums = bpf_map_lookup_elem(&irq_sums, &key);
 
-			if (row) {
-				PUT_IRQ(row, key, sums, i);
-				row->vector = key->nr;
-				submit(row);
-			}
-		} else {
-			struct ebrec_hardirq *row = RECORD(hardirq, HARDIRQ, now);
+	if (!sums || bucket >= IRQ_BUCKETS || !sums->buckets[bucket].count)
+		return 0;
+	if (!action) {
+		struct ebrec_softirq *row = reserve_any(EBREC_SOFTIRQ, sizeof(*row), now);
 
-			if (row) {
-				PUT_IRQ(row, key, sums, i);
-				row->irq = key->nr;
-				__builtin_memcpy(row->name, sums->name, sizeof(row->name));
-				submit(row);
-			}
+		if (row) {
+			PUT_IRQ(row, key, sums, bucket);
+			row->vector = nr;
+			submit(row);
 		}
-		sums->buckets[i].count = 0;
-		sums->buckets[i].total_ns = 0;
-		sums->buckets[i].max_ns = 0;
+	} else {
+		struct ebrec_hardirq *row = reserve_any(EBREC_HARDIRQ, sizeof(*row), now);
+
+		if (row) {
+			PUT_IRQ(row, key, sums, bucket);
+			row->irq = nr;
+			__builtin_memcpy(row->name, sums->name, sizeof(row->name));
+			submit(row);
+		}
 	}
-	sums->since = 0;
+	sums->buckets[bucket].count = 0;
+	sums->buckets[bucket].total_ns = 0;
+	sums->buckets[bucket].max_ns = 0;
+	return 0;
 }
 
-static __always_inline int irq_left(__u64 action, __u32 nr, bool soft)
+static __always_inline int irq_left(__u64 action, __u32 nr)
 {
 	struct irq_key key = {.action = action, .nr = nr, .cpu = bpf_get_smp_processor_id()};
 	struct irq_sums *sums = is_filtered() ? NULL : bpf_map_lookup_elem(&irq_sums, &key);
@@ -165,8 +168,13 @@ static __always_inline int irq_left(__u64 action, __u32 nr, bool soft)
 	sums->buckets[bucket].total_ns += took;
 	if (took > sums->buckets[bucket].max_ns)
 		sums->buckets[bucket].max_ns = took;
-	if (now - sums->since >= IRQ_INTERVAL_NS)
-		emit_irq(&key, sums, now, soft);
+	if (now - sums->since < IRQ_INTERVAL_NS)
+		return 0;
+	/* The address as a number, which is all that a function of its own may be given. */
+	bpf_probe_read_kernel(&action, sizeof(action), &key.action);
+	for (bucket = 0; bucket < IRQ_BUCKETS; bucket++)
+		irq_emit(action, nr, bucket, now);
+	sums->since = 0;
 	return 0;
 }
 
@@ -182,7 +190,7 @@ FEEDS(irq__hard_exit, "hardirq");
 SEC("?tp_btf/irq_handler_exit")
 int BPF_PROG(irq__hard_exit__tp_btf, int irq, struct irqaction *action)
 {
-	return irq_left((__u64)action, irq, false);
+	return irq_left((__u64)action, irq);
 }
 
 FEEDS(irq__soft_entry, "softirq");
@@ -197,7 +205,7 @@ FEEDS(irq__soft_exit, "softirq");
 SEC("?tp_btf/softirq_exit")
 int BPF_PROG(irq__soft_exit__tp_btf, unsigned int vector)
 {
-	return irq_left(0, vector, true);
+	return irq_left(0, vector);
 }
 
 /* What has been summed and not told yet; it ended before the window did. */
@@ -206,6 +214,7 @@ int irq__rest__iter_end__irq_sums(struct bpf_iter__bpf_map_elem *ctx)
 {
 	struct irq_sums *sums = ctx->value;
 	struct irq_key *key = ctx->key;
+	struct seq_file *seq = ctx->meta->seq;
 	__u64 now = window_end();
 
 	if (!sums || !key || !sums->since)
@@ -223,7 +232,7 @@ int irq__rest__iter_end__irq_sums(struct bpf_iter__bpf_map_elem *ctx)
 			PUT_IRQ(&row, key, sums, i);
 			row.irq = key->nr;
 			__builtin_memcpy(row.name, sums->name, sizeof(row.name));
-			put_row(ctx->meta, &row, sizeof(row));
+			bpf_seq_write(seq, &row, sizeof(row));
 		} else {
 			struct ebrec_softirq row = {};
 
@@ -233,7 +242,7 @@ int irq__rest__iter_end__irq_sums(struct bpf_iter__bpf_map_elem *ctx)
 			row.head.table = EBREC_SOFTIRQ;
 			PUT_IRQ(&row, key, sums, i);
 			row.vector = key->nr;
-			put_row(ctx->meta, &row, sizeof(row));
+			bpf_seq_write(seq, &row, sizeof(row));
 		}
 	}
 	return 0;

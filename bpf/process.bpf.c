@@ -234,12 +234,12 @@ static __always_inline int on_exit(struct task_struct *task, bool last)
 	event->head.task = id;
 	/* What wait() reports: the group's code if one was set (exit_group, a fatal signal; since 6.0 by the last task's exit too,
 	 * d80f7d7b2c75 "signal: Guarantee that SIGNAL_GROUP_EXIT is set on process exit"), else the leader's. */
-	if (task->signal->flags & SIGNAL_GROUP_EXIT)
-		code = task->signal->group_exit_code;
+	if (BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT)
+		code = BPF_CORE_READ(task, signal, group_exit_code);
 	else
-		code = last ? task->group_leader->exit_code : task->exit_code;
+		code = last ? BPF_CORE_READ(task, group_leader, exit_code) : task->exit_code;
 	event->lifetime_ns = now - (last ? id.start : task->start_boottime);
-	event->ppid = task->real_parent->tgid;
+	event->ppid = BPF_CORE_READ(task, real_parent, tgid);
 	event->signal = code & 0x7f ? code & 0x7f : EBREC_NULL32;
 	event->exit_code = code & 0x7f ? EBREC_NULL32 : (code >> 8) & 0xff;
 	event->core_dumped = !!(code & 0x80);
@@ -259,8 +259,8 @@ int BPF_PROG(process__exit__tp_btf_2args, struct task_struct *task, bool group_d
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(process__exit__tp_btf, struct task_struct *task)
 {
-	struct identity key = {.start = task->group_leader->start_boottime, .pid = task->tgid};
-	bool last = task->signal->live.counter == 0;
+	struct identity key = {.start = BPF_CORE_READ(task, group_leader, start_boottime), .pid = task->tgid};
+	bool last = BPF_CORE_READ(task, signal, live.counter) == 0;
 	__u8 yes = 1;
 
 	if (last && bpf_map_update_elem(&ended, &key, &yes, BPF_NOEXIST) == -EEXIST)

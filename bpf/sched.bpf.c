@@ -94,21 +94,20 @@ static __always_inline void emit_switch(__u64 ts, const struct ebrec_task *prev,
 }
 
 /* The window has ended, and what ran on this CPU then is the task that leaves it now. */
-static __always_inline void on_first_switch_after(struct sched_cpu *cpu, struct task_struct *prev)
+static __always_inline void on_first_switch_after(struct sched_cpu *cpu, struct task_struct *prev, const struct ebrec_task *task)
 {
 	struct sched_times times = {.ran = window_until - begin_in_window(cpu->switched_at)};
-	struct ebrec_task task, nobody;
+	struct ebrec_task nobody;
 	bool is_shown;
 
 	if (cpu->closed)
 		return;
 	cpu->closed = 1;
-	put_task(&task, prev);
-	is_shown = is_wanted(&task, prev);
-	if (!is_shown && (task.pid || is_filtered()))
+	is_shown = is_wanted(task, prev);
+	if (!is_shown && (task->pid || is_filtered()))
 		return;
 	put_unknown(&nobody);
-	emit_switch(window_until, &task, &nobody, &times, EBREC_NULL32, is_shown, false);
+	emit_switch(window_until, task, &nobody, &times, EBREC_NULL32, is_shown, false);
 }
 
 static __always_inline int on_switch(bool preempt, struct task_struct *prev, struct task_struct *next, __u32 prev_state)
@@ -121,9 +120,12 @@ static __always_inline int on_switch(bool preempt, struct task_struct *prev, str
 	struct sched_cpu *cpu = bpf_map_lookup_elem(&sched_cpus, &key);
 	struct sched_slot *slot;
 
+	/* First, as there is one way here (see current_start). */
+	put_task(&next_task, next);
+	put_task(&prev_task, prev);
 	if (window_until && now > window_until) {
 		if (cpu)
-			on_first_switch_after(cpu, prev);
+			on_first_switch_after(cpu, prev, &prev_task);
 		return 0;
 	}
 	if (cpu) {
@@ -150,8 +152,6 @@ static __always_inline int on_switch(bool preempt, struct task_struct *prev, str
 			slot->queued_at = 0;
 		}
 	}
-	put_task(&next_task, next);
-	put_task(&prev_task, prev);
 	next_is_wanted = is_wanted(&next_task, next);
 	prev_is_wanted = is_wanted(&prev_task, prev);
 	if (cpu && !next_task.pid && !cpu->idle.comm[0])

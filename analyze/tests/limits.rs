@@ -222,7 +222,7 @@ async fn queries_on_one_engine_do_not_disturb_each_other() {
     let path = PathBuf::from(small("concurrent"));
     let queries = Queries::builtin().unwrap();
     let filter = Filter { pid: Some(100), ..Filter::default() };
-    let engine = Arc::new(Engine::new(Engine::open(&[path]).unwrap(), vec![filter], 64 << 20, queries.clone()).unwrap());
+    let engine = Arc::new(Engine::new(Engine::open(&[path]).unwrap(), vec![filter], 1 << 30, queries.clone()).unwrap());
     // They read the same table in three ways: of either task, of one of them, and without the filter.
     let mut expected = Vec::new();
     for name in ["runqlat", "cpudist", "filelife"] {

@@ -1,11 +1,14 @@
 //! What the running kernel has, as its BTF tells: tracepoints, functions and how many arguments they take.
 
+use crate::scheduling::{Class, enter};
 use anyhow::{Context, Result, bail};
 use libbpf_rs::btf::types::{Enum, Enum64, Func, FuncProto, Ptr, Struct, Typedef};
 use libbpf_rs::btf::{Btf, BtfType, HasSize as _, TypeId};
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::path::Path;
+use std::thread::JoinHandle;
 
 /// Where the kernel shows its BTF.
 pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -13,8 +16,12 @@ pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 /// The running kernel.
 pub struct Kernel {
     btf: Btf<'static>,
+    /// What was asked of functions by name: each time, all types of the kernel are looked through.
+    functions: RefCell<HashMap<String, Option<(TypeId, usize)>>>,
     /// Whether probes in functions of others harm them; tried once, if there is a program for such.
     harmless: OnceCell<Result<(), Reason>>,
+    /// The attempt under way.
+    trial: RefCell<Option<JoinHandle<Result<(), Reason>>>>,
 }
 
 /// Why a target of a hook can't be used.
@@ -27,7 +34,7 @@ impl Kernel {
             bail!("this kernel has no {BTF_PATH}: ebrec needs Linux 5.8 or newer, built with CONFIG_DEBUG_INFO_BTF");
         }
         let btf = Btf::from_vmlinux().with_context(|| format!("cannot read {BTF_PATH}"))?;
-        Ok(Kernel { btf, harmless: OnceCell::new() })
+        Ok(Kernel { btf, functions: RefCell::default(), harmless: OnceCell::new(), trial: RefCell::default() })
     }
 
     /// How many arguments a tracepoint hands to a tp_btf program, if the kernel has it.
@@ -39,7 +46,17 @@ impl Kernel {
         Some(proto.iter().count().saturating_sub(1))
     }
 
+    /// A function's type, and how many arguments it takes.
     fn function(&self, name: &str) -> Option<(TypeId, usize)> {
+        if let Some(known) = self.functions.borrow().get(name) {
+            return *known;
+        }
+        let found = self.find_function(name);
+        self.functions.borrow_mut().insert(name.to_owned(), found);
+        found
+    }
+
+    fn find_function(&self, name: &str) -> Option<(TypeId, usize)> {
         // Not by name alone: an iterator's function has the name of a struct.
         let func = self.btf.type_by_kind::<Func<'_>>().find(|func| func.name().is_some_and(|n| n == name))?;
         let proto = FuncProto::try_from(func.next_type()?).ok()?;
@@ -129,8 +146,20 @@ impl Kernel {
         self.enum_has("bpf_attach_type", libbpf_sys::BPF_TRACE_UPROBE_MULTI.into())
     }
 
+    /// Begins to try whether probes in functions of others harm them: that waits for the kernel, and there is more to do.
+    pub fn try_probes(&self) {
+        let multi = self.has_uprobe_multi();
+        let trial = move || {
+            enter(Class::RealTime);
+            crate::trial::probes_are_harmless(multi)
+        };
+        // Without a thread it is tried when somebody asks.
+        *self.trial.borrow_mut() = std::thread::Builder::new().name("ebrec-trial".to_owned()).spawn(trial).ok();
+    }
+
     fn probes_are_harmless(&self) -> Result<(), Reason> {
-        self.harmless.get_or_init(|| crate::trial::probes_are_harmless(self.has_uprobe_multi())).clone()
+        let begun = || self.trial.borrow_mut().take()?.join().ok();
+        self.harmless.get_or_init(|| begun().unwrap_or_else(|| crate::trial::probes_are_harmless(self.has_uprobe_multi()))).clone()
     }
 }
 

@@ -70,9 +70,8 @@ fn recording_begins_soon() -> Result<()> {
         let recording = capture.start(&[])?.stop()?.succeeded()?;
         fastest = fastest.min(recording.started_in);
     }
-    // The promise is half a second, and the benchmark measures it; here others may use the machine as well: beside
-    // three hogs on two CPUs it took 2.3 s.
-    assert!(fastest < Duration::from_secs(4), "{fastest:?}");
+    // The promise is half a second, which tests/proof/promises measures; here others may use the machine as well.
+    assert!(fastest < Duration::from_secs(1), "{fastest:?}");
     Ok(())
 }
 

@@ -37,7 +37,7 @@ use watch::{Supervisor, Unfinished};
 
 /// Batches that wait for the encoder, bytes.
 const ENCODER_BYTES: usize = 16 << 20;
-/// How long the first lines may have to wait until the processes of the start are named.
+/// How long COMMAND may have to wait until the processes of the start are named.
 const START_PATIENCE: Duration = Duration::from_millis(300);
 
 /// How a recording ended.
@@ -149,14 +149,14 @@ pub fn record(args: &Record) -> Result<Outcome> {
     };
     // Whatever is in use by now stays in memory. If it isn't permitted, it is as with any program.
     let locked = scheduling::lock_memory();
-    for _ in 0..3 {
-        // What takes longer, or has failed, is seen below.
-        let _ = is_ready.recv_timeout(START_PATIENCE);
-    }
     let hooks = loaded.hooks.iter().filter(|hook| hook.probe != "core");
     let hooks = hooks.filter(|hook| !hook.is_off());
     let missing = hooks.clone().filter(|hook| hook.choice.is_err()).count();
     report::recording(args, &output, hooks.count() - missing, missing, loaded.hooks.iter());
+    for _ in 0..3 {
+        // What takes longer, or has failed, is seen below.
+        let _ = is_ready.recv_timeout(START_PATIENCE);
+    }
     if let Some(command) = &mut command {
         command.start();
     }
