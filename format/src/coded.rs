@@ -27,7 +27,7 @@ const SMALL: usize = 1024;
 
 /// Values by code, as a dictionary page holds them, and the way back.
 #[derive(Default)]
-struct Dictionary {
+pub(crate) struct Dictionary {
     plain: Vec<u8>,
     len: u32,
     integers: HashMap<i64, u32, ahash::RandomState>,
@@ -87,10 +87,10 @@ impl Dictionary {
 }
 
 /// A data page, compressed.
-struct DataPage {
-    rows: usize,
-    plain_len: usize,
-    bytes: Bytes,
+pub(crate) struct DataPage {
+    pub(crate) rows: usize,
+    pub(crate) plain_len: usize,
+    pub(crate) bytes: Bytes,
 }
 
 /// One column of a row group in the making.
@@ -104,12 +104,12 @@ pub(crate) struct CodedColumn {
 }
 
 thread_local! {
-    /// One for all columns of a thread: a context takes a megabyte.
+    /// One for all columns of a thread: a context takes a megabyte, and parquet's writers have one each.
     static ZSTD: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
 }
 
 /// As parquet compresses its own pages.
-fn compress(plain: &[u8]) -> Result<Bytes> {
+pub(crate) fn compress(plain: &[u8]) -> Result<Bytes> {
     ZSTD.with_borrow_mut(|slot| {
         let zstd = match slot {
             Some(zstd) => zstd,
@@ -147,7 +147,17 @@ impl CodedColumn {
             let mut known = vec![UNUSED; values.len()];
             let keys = coded.keys().as_primitive_opt::<Int32Type>().ok_or_else(|| unexpected(array.data_type()))?;
             self.codes.reserve(keys.len());
-            if keys.null_count() == 0 {
+            if keys.null_count() == 0 && values.len() <= keys.len() {
+                // Nearly always: all codes first, and then a loop without a question in it.
+                for (key, code) in known.iter_mut().enumerate() {
+                    *code = self.value(values, key)?;
+                }
+                let last = known.len().checked_sub(1).ok_or_else(|| ParquetError::General("a key without a value".to_owned()))?;
+                if keys.values().iter().any(|&key| key as usize > last) {
+                    return Err(ParquetError::General("a key without a value".to_owned()));
+                }
+                self.codes.extend(keys.values().iter().map(|&key| known[(key as usize).min(last)]));
+            } else if keys.null_count() == 0 {
                 for &key in keys.values() {
                     let code = self.code_of(key, values, &mut known)?;
                     self.codes.push(code);
@@ -218,57 +228,67 @@ impl CodedColumn {
         if !self.codes.is_empty() {
             self.end_page(self.codes.len())?;
         }
-        let mut sink = TrackedWrite::new(Vec::new());
-        let mut pages = SerializedPageWriter::new(&mut sink);
-        let mut offsets = OffsetIndexBuilder::new();
-        let page = Page::DictionaryPage {
-            buf: compress(&self.dictionary.plain)?,
-            num_values: self.dictionary.len,
-            encoding: Encoding::PLAIN,
-            is_sorted: false,
-        };
-        let written = pages.write_page(CompressedPage::new(page, self.dictionary.plain.len()))?;
-        let data_offset = written.bytes_written;
-        let mut uncompressed = written.uncompressed_size;
-        let mut rows = 0;
-        for data in self.pages {
-            let page = Page::DataPage {
-                buf: data.bytes,
-                num_values: data.rows as u32,
-                encoding: Encoding::RLE_DICTIONARY,
-                def_level_encoding: Encoding::RLE,
-                rep_level_encoding: Encoding::RLE,
-                statistics: None,
-            };
-            let written = pages.write_page(CompressedPage::new(page, data.plain_len))?;
-            rows += data.rows;
-            uncompressed += written.uncompressed_size;
-            offsets.append_row_count(data.rows as i64);
-            let size = i32::try_from(written.bytes_written).map_err(|_| ParquetError::General("a page is too large".to_owned()))?;
-            offsets.append_offset_and_size(written.offset as i64, size);
-            offsets.append_unencoded_byte_array_data_bytes(None);
-        }
-        pages.close()?;
-        let bytes = sink.into_inner()?;
-        let metadata = ColumnChunkMetaData::builder(column.clone())
-            .set_encodings(vec![Encoding::PLAIN, Encoding::RLE, Encoding::RLE_DICTIONARY])
-            .set_compression(compression)
-            .set_num_values(rows as i64)
-            .set_total_compressed_size(bytes.len() as i64)
-            .set_total_uncompressed_size(uncompressed as i64)
-            .set_dictionary_page_offset(Some(0))
-            .set_data_page_offset(data_offset as i64)
-            .build()?;
-        let closed = ColumnCloseResult {
-            bytes_written: bytes.len() as u64,
-            rows_written: rows as u64,
-            metadata,
-            bloom_filter: None,
-            column_index: None,
-            offset_index: Some(offsets.build()),
-        };
-        Ok((bytes.into(), closed))
+        chunk(column, compression, Some(&self.dictionary), self.pages)
     }
+}
+
+/// The column chunk that these pages make.
+pub(crate) fn chunk(
+    column: &ColumnDescPtr,
+    compression: Compression,
+    dictionary: Option<&Dictionary>,
+    data: Vec<DataPage>,
+) -> Result<(Bytes, ColumnCloseResult)> {
+    let mut sink = TrackedWrite::new(Vec::new());
+    let mut pages = SerializedPageWriter::new(&mut sink);
+    let mut offsets = OffsetIndexBuilder::new();
+    let (mut data_offset, mut uncompressed, mut rows) = (0, 0, 0);
+    if let Some(dictionary) = dictionary {
+        let buf = compress(&dictionary.plain)?;
+        let page = Page::DictionaryPage { buf, num_values: dictionary.len, encoding: Encoding::PLAIN, is_sorted: false };
+        let written = pages.write_page(CompressedPage::new(page, dictionary.plain.len()))?;
+        (data_offset, uncompressed) = (written.bytes_written, written.uncompressed_size);
+    }
+    let encoding = if dictionary.is_some() { Encoding::RLE_DICTIONARY } else { Encoding::PLAIN };
+    for data in data {
+        let page = Page::DataPage {
+            buf: data.bytes,
+            num_values: data.rows as u32,
+            encoding,
+            def_level_encoding: Encoding::RLE,
+            rep_level_encoding: Encoding::RLE,
+            statistics: None,
+        };
+        let written = pages.write_page(CompressedPage::new(page, data.plain_len))?;
+        rows += data.rows;
+        uncompressed += written.uncompressed_size;
+        offsets.append_row_count(data.rows as i64);
+        let size = i32::try_from(written.bytes_written).map_err(|_| ParquetError::General("a page is too large".to_owned()))?;
+        offsets.append_offset_and_size(written.offset as i64, size);
+        offsets.append_unencoded_byte_array_data_bytes(None);
+    }
+    pages.close()?;
+    let bytes = sink.into_inner()?;
+    let mut encodings = vec![Encoding::PLAIN, Encoding::RLE];
+    encodings.extend(dictionary.map(|_| Encoding::RLE_DICTIONARY));
+    let metadata = ColumnChunkMetaData::builder(column.clone())
+        .set_encodings(encodings)
+        .set_compression(compression)
+        .set_num_values(rows as i64)
+        .set_total_compressed_size(bytes.len() as i64)
+        .set_total_uncompressed_size(uncompressed as i64)
+        .set_dictionary_page_offset(dictionary.map(|_| 0))
+        .set_data_page_offset(data_offset as i64)
+        .build()?;
+    let closed = ColumnCloseResult {
+        bytes_written: bytes.len() as u64,
+        rows_written: rows as u64,
+        metadata,
+        bloom_filter: None,
+        column_index: None,
+        offset_index: Some(offsets.build()),
+    };
+    Ok((bytes.into(), closed))
 }
 
 /// Without looking at each row's validity where all are valid, which is nearly always.
@@ -289,24 +309,33 @@ fn put_page(out: &mut Vec<u8>, rows: &[u32], width: u8, nullable: bool) -> Resul
     let mut present: Vec<u32> = Vec::new();
     let mut codes = rows;
     if nullable {
-        let at = out.len();
-        out.extend_from_slice(&[0; 4]);
         if rows.contains(&NULL) {
             let levels: Vec<u32> = rows.iter().map(|&code| u32::from(code != NULL)).collect();
-            put_hybrid(out, &levels, 1);
+            put_levels(out, rows.len(), &levels);
             present.extend(rows.iter().filter(|&&code| code != NULL));
             codes = &present;
         } else {
-            put_run(out, 1, rows.len(), 1);
+            put_levels(out, rows.len(), &[]);
         }
-        let len = (out.len() - at - 4) as u32;
-        out[at..at + 4].copy_from_slice(&len.to_le_bytes());
     } else if rows.contains(&NULL) {
         return Err(ParquetError::General("a null in a column that has none".to_owned()));
     }
     out.push(width);
     put_hybrid(out, codes, width);
     Ok(())
+}
+
+/// Which of so many rows have a value: 1 or 0 for each, nothing if all have.
+pub(crate) fn put_levels(out: &mut Vec<u8>, rows: usize, levels: &[u32]) {
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    if levels.is_empty() {
+        put_run(out, 1, rows, 1);
+    } else {
+        put_hybrid(out, levels, 1);
+    }
+    let len = (out.len() - at - 4) as u32;
+    out[at..at + 4].copy_from_slice(&len.to_le_bytes());
 }
 
 /// Values of `width` bits in the RLE/bit-packing hybrid: runs of equal values, and groups of eight packed ones between them.

@@ -35,6 +35,7 @@ pub mod header;
 pub mod kind;
 pub mod manifest;
 pub mod pack;
+mod plain;
 pub mod reference;
 pub mod segment;
 pub mod syscalls;

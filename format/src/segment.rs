@@ -4,7 +4,8 @@
 //! reads only the row groups and pages that it overlaps. Only encodings that DuckDB and pandas read are used.
 
 use crate::coded::{CodedColumn, can_code};
-use crate::kind::Encoding;
+use crate::kind::{Encoding, KindInfo};
+use crate::plain::{PlainColumn, can_write};
 use crate::table::Table;
 use arrow::array::AsArray;
 use arrow::compute::{SortColumn, SortOptions};
@@ -83,14 +84,32 @@ pub fn encode(table: &Table, batches: &[RecordBatch]) -> Result<Vec<u8>, Parquet
 enum Column {
     /// Written from codes.
     Coded(Box<CodedColumn>),
+    /// Written as they are.
+    Plain(PlainColumn),
     /// Written by parquet; a nested one has several.
     Arrow(Vec<ArrowColumnWriter>),
+}
+
+/// How a column is written.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Coded,
+    Plain,
+    Arrow,
+}
+
+fn way(kind: &KindInfo) -> Way {
+    match kind.encoding {
+        Encoding::Dictionary if can_code(&(kind.arrow)()) => Way::Coded,
+        Encoding::Plain if can_write(&(kind.arrow)()) => Way::Plain,
+        _ => Way::Arrow,
+    }
 }
 
 /// A Parquet file in the making.
 pub struct Writer {
     schema: SchemaRef,
-    coded: Vec<bool>,
+    ways: Vec<Way>,
     file: SerializedFileWriter<Vec<u8>>,
     factory: ArrowRowGroupWriterFactory,
     columns: Vec<Column>,
@@ -101,9 +120,9 @@ impl Writer {
     /// An empty file for rows of `table`.
     pub fn new(table: &Table) -> Result<Writer, ParquetError> {
         let schema = table.schema();
-        let coded = (table.columns)().iter().map(|c| c.kind.encoding == Encoding::Dictionary && can_code(&(c.kind.arrow)())).collect();
+        let ways = (table.columns)().iter().map(|column| way(column.kind)).collect();
         let (file, factory) = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties(table)))?.into_serialized_writer()?;
-        Ok(Writer { schema, coded, file, factory, columns: Vec::new(), rows: 0 })
+        Ok(Writer { schema, ways, file, factory, columns: Vec::new(), rows: 0 })
     }
 
     /// Adds rows. A column of few distinct values may come as a dictionary of its type, which is cheaper.
@@ -121,6 +140,7 @@ impl Writer {
                 let array = array.slice(at, rows);
                 match column {
                     Column::Coded(coded) => coded.append(&array)?,
+                    Column::Plain(plain) => plain.append(&array)?,
                     Column::Arrow(writers) => {
                         for (leaf, writer) in compute_leaves(field, &array)?.iter().zip(writers) {
                             writer.write(leaf)?;
@@ -139,12 +159,12 @@ impl Writer {
 
     fn begin_row_group(&mut self) -> Result<(), ParquetError> {
         let mut writers = self.factory.create_column_writers(self.file.flushed_row_groups().len())?.into_iter();
-        for (field, &coded) in self.schema.fields().iter().zip(&self.coded) {
+        for (field, way) in self.schema.fields().iter().zip(&self.ways) {
             let own: Vec<ArrowColumnWriter> = writers.by_ref().take(leaves(field.data_type())).collect();
-            self.columns.push(if coded {
-                Column::Coded(Box::new(CodedColumn::new(field.is_nullable(), PAGE_ROWS)))
-            } else {
-                Column::Arrow(own)
+            self.columns.push(match way {
+                Way::Coded => Column::Coded(Box::new(CodedColumn::new(field.is_nullable(), PAGE_ROWS))),
+                Way::Plain => Column::Plain(PlainColumn::new(field.is_nullable(), PAGE_ROWS)),
+                Way::Arrow => Column::Arrow(own),
             });
         }
         Ok(())
@@ -158,6 +178,11 @@ impl Writer {
             match column {
                 Column::Coded(coded) => {
                     let (bytes, closed) = coded.finish(&descriptions[leaf], compression())?;
+                    group.append_column(&bytes, closed)?;
+                    leaf += 1;
+                }
+                Column::Plain(plain) => {
+                    let (bytes, closed) = plain.finish(&descriptions[leaf], compression())?;
                     group.append_column(&bytes, closed)?;
                     leaf += 1;
                 }
@@ -178,6 +203,7 @@ impl Writer {
     pub fn bytes(&self) -> usize {
         let of = |column: &Column| match column {
             Column::Coded(coded) => coded.bytes(),
+            Column::Plain(plain) => plain.bytes(),
             Column::Arrow(writers) => writers.iter().map(ArrowColumnWriter::memory_size).sum(),
         };
         self.columns.iter().map(of).sum::<usize>() + self.file.bytes_written()

@@ -5,8 +5,8 @@
 
 use std::num::NonZeroU64;
 
-/// What the recorder allocates at most, if it may: docs and DESIGN promise 100 MiB.
-const MOST_HEAP: u64 = 96 << 20;
+/// What the recorder allocates at most, if it may. The promise is 100 MiB beside the rings, of which the program itself takes 15.
+const MOST_HEAP: u64 = 80 << 20;
 /// The kernel's maps likewise.
 const MOST_MAPS: u64 = 16 << 20;
 /// One page: no ring is smaller.
@@ -29,6 +29,31 @@ pub struct Budget {
     pub maps: u64,
     /// What the recorder allocates.
     pub heap: u64,
+    /// What of it each stage may hold.
+    pub stages: Stages,
+}
+
+/// What the stages of the pipeline may hold, bytes. What is left of the heap is for the program itself, its stacks and symbols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stages {
+    /// Drained records that wait for the builder.
+    pub drained: usize,
+    /// Columns in the making.
+    pub columns: usize,
+    /// Batches that wait for the encoder.
+    pub batches: usize,
+    /// Segments in the making.
+    pub segments: usize,
+    /// What waits for the disk.
+    pub disk: usize,
+}
+
+impl Stages {
+    /// Shares out a heap.
+    pub fn of(heap: u64) -> Stages {
+        let share = |part: u64| usize::try_from(heap / part).unwrap_or(usize::MAX).max(1 << 20);
+        Stages { drained: share(3), columns: share(6), batches: share(8), segments: share(6), disk: share(8) }
+    }
 }
 
 impl Budget {
@@ -46,7 +71,7 @@ impl Budget {
         let each = ((memory - heap - maps) / u64::from(rings)).clamp(LEAST_RING, MOST_RING);
         // A ring must be a power of two.
         let each = NonZeroU64::new(each).map_or(LEAST_RING, |each| 1 << each.ilog2());
-        Budget { memory, rings, ring_bytes: u32::try_from(each).unwrap_or(u32::MAX), maps, heap }
+        Budget { memory, rings, ring_bytes: u32::try_from(each).unwrap_or(u32::MAX), maps, heap, stages: Stages::of(heap) }
     }
 
     /// All rings.
@@ -75,11 +100,18 @@ mod tests {
     }
 
     #[test]
+    fn the_stages_leave_room_for_the_rest() {
+        let budget = Budget::of(192 << 20, 2);
+        let Stages { drained, columns, batches, segments, disk } = budget.stages;
+        assert!((drained + columns + batches + segments + disk) as u64 <= budget.heap - budget.heap / 6, "{budget:?}");
+    }
+
+    #[test]
     fn the_default_gives_64_mib_of_rings() {
         for cpus in [1, 2, 8, 64, 256] {
             let budget = Budget::of(192 << 20, cpus);
             assert_eq!(budget.all_rings(), 64 << 20, "{cpus} CPUs");
-            assert_eq!((budget.maps, budget.heap), (16 << 20, 96 << 20));
+            assert_eq!((budget.maps, budget.heap), (16 << 20, 80 << 20));
         }
         assert_eq!(Budget::of(192 << 20, 3).all_rings(), 64 << 20);
         assert_eq!(Budget::of(4096, 2).ring_bytes, 4096);

@@ -3,7 +3,6 @@
 use crate::drain::{Counters, Drained, Passes, WayBack};
 use crate::flow::Inlet;
 use crate::resolve::HostResolver;
-use crate::scheduling::{Class, enter};
 use crate::stacks::Intake;
 use crate::store::Work;
 use arrow::record_batch::RecordBatch;
@@ -20,8 +19,6 @@ use std::time::{Duration, Instant};
 /// A batch of a busy table has this many rows, or takes this much.
 const BATCH_ROWS: usize = 8 * 1024;
 const BATCH_BYTES: usize = 2 << 20;
-/// If the batches of all tables take more than this together, all are finished.
-const ALL_BYTES: usize = 16 << 20;
 /// Rows of a quiet table wait at most this long; long enough for a connection to be accepted, so that its first rows
 /// find their owner.
 const BATCH_AGE: Duration = Duration::from_secs(2);
@@ -138,13 +135,14 @@ pub struct Outlets {
     pub work: Inlet<Work>,
     /// Stacks to their own thread.
     pub stacks: Option<Intake>,
+    /// If the batches of all tables take more bytes than this together, all are finished.
+    pub most: usize,
 }
 
 /// Builds until the drain ends. `first` are records from before, the snapshot; `ready` is told when they are resolved, because
 /// what they name may be gone soon.
 pub fn build(first: Vec<u8>, ready: &Sender<()>, passes: &Passes, outlets: Outlets, counters: Arc<Counters>, boot_to_utc_ns: i64) {
-    enter(Class::Favoured);
-    let Outlets { work, stacks } = outlets;
+    let Outlets { work, stacks, most } = outlets;
     let sinks = || events::tables().map(|table| (table.builder)()).collect::<Vec<_>>();
     let latest = vec![0; events::tables().count()];
     let (resolver, returned) = (HostResolver::default(), passes.way_back.clone());
@@ -174,7 +172,7 @@ pub fn build(first: Vec<u8>, ready: &Sender<()>, passes: &Passes, outlets: Outle
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        if flushed.elapsed() >= BATCH_AGE || tables.bytes() > ALL_BYTES {
+        if flushed.elapsed() >= BATCH_AGE || tables.bytes() > most {
             tables.flush();
             flushed = Instant::now();
         }

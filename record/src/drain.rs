@@ -8,7 +8,7 @@
 //! allocates nothing, because the allocator's lock may be held by a thread that has no CPU. While the builder is behind, the buffers fill,
 //! and then the rings; what finds a ring full is counted there as lost.
 
-use crate::scheduling::{Class, Governor, enter};
+use crate::scheduling::Governor;
 use anyhow::{Context, Result};
 use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};
 use std::cell::RefCell;
@@ -18,8 +18,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-/// All buffers together. Beside the rings, this is what holds the events that wait for the builder.
-const POOL_BYTES: usize = 32 << 20;
 /// A buffer takes about this much of all rings before it is handed on.
 const PASS_BYTES: usize = 2 << 20;
 /// But of one ring at least this much.
@@ -98,12 +96,12 @@ pub struct Pool {
     most: usize,
 }
 
-/// The buffers for so many rings. Their memory is taken from the kernel when it is first written to.
-pub fn pool(rings: usize) -> (Pool, Passes) {
+/// The buffers for so many rings, `bytes` in all: beside the rings, they hold the events that wait for the builder. Their memory is taken from the kernel when it is first written to.
+pub fn pool(rings: usize, bytes: usize) -> (Pool, Passes) {
     let rings = rings.max(1);
     let most = (PASS_BYTES / rings).max(LEAST_BYTES);
     let capacity = Vec::<u8>::with_capacity(most + LARGEST_RECORD).capacity();
-    let share = (POOL_BYTES / capacity / rings).max(2);
+    let share = (bytes / capacity / rings).max(2);
     let buffers = share * rings;
     let (senders, returned) = (0..rings).map(|_| sync_channel(share)).unzip();
     let way_back = WayBack { senders, capacity, share };
@@ -189,7 +187,6 @@ struct Polled {
 
 /// Drains the rings until `stop`, and then once more.
 pub fn drain(rings: &[MapHandle], ring_bytes: u32, stop: &AtomicBool, counters: &Arc<Counters>, pool: &Pool) -> Result<()> {
-    enter(Class::RealTime);
     let mut governor = Governor::new();
     let mut shards = Vec::new();
     for map in rings {

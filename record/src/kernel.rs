@@ -1,6 +1,6 @@
 //! What the running kernel has, as its BTF tells: tracepoints, functions and how many arguments they take.
 
-use crate::scheduling::{Class, enter};
+use crate::scheduling::{Class, spawn};
 use anyhow::{Context, Result, bail};
 use libbpf_rs::btf::types::{Enum, Enum64, Func, FuncProto, Ptr, Struct, Typedef};
 use libbpf_rs::btf::{Btf, BtfType, HasSize as _, TypeId};
@@ -8,7 +8,8 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::path::Path;
-use std::thread::JoinHandle;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Where the kernel shows its BTF.
 pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -19,9 +20,35 @@ pub struct Kernel {
     /// What was asked of functions by name: each time, all types of the kernel are looked through.
     functions: RefCell<HashMap<String, Option<(TypeId, usize)>>>,
     /// Whether probes in functions of others harm them; tried once, if there is a program for such.
-    harmless: OnceCell<Result<(), Reason>>,
-    /// The attempt under way.
-    trial: RefCell<Option<JoinHandle<Result<(), Reason>>>>,
+    trial: OnceCell<Arc<Trial>>,
+}
+
+/// How long the start may wait for the trial. On a host without a CPU to spare the kernel takes a second for it, and programs can be
+/// loaded before they are put anywhere.
+const TRIAL_PATIENCE: Duration = Duration::from_millis(100);
+
+/// An attempt ([`crate::trial`]) and what came of it.
+#[derive(Debug, Default)]
+pub struct Trial {
+    result: Mutex<Option<Result<(), Reason>>>,
+    ended: Condvar,
+}
+
+impl Trial {
+    fn end(&self, result: Result<(), Reason>) {
+        *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        self.ended.notify_all();
+    }
+
+    /// What came of it; `None` if that isn't known before the time is over.
+    pub fn wait(&self, most: Option<Duration>) -> Option<Result<(), Reason>> {
+        let result = self.result.lock().unwrap_or_else(PoisonError::into_inner);
+        let pending = |result: &mut Option<_>| result.is_none();
+        match most {
+            Some(most) => self.ended.wait_timeout_while(result, most, pending).unwrap_or_else(PoisonError::into_inner).0.clone(),
+            None => self.ended.wait_while(result, pending).unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
 }
 
 /// Why a target of a hook can't be used.
@@ -34,7 +61,7 @@ impl Kernel {
             bail!("this kernel has no {BTF_PATH}: ebrec needs Linux 5.8 or newer, built with CONFIG_DEBUG_INFO_BTF");
         }
         let btf = Btf::from_vmlinux().with_context(|| format!("cannot read {BTF_PATH}"))?;
-        Ok(Kernel { btf, functions: RefCell::default(), harmless: OnceCell::new(), trial: RefCell::default() })
+        Ok(Kernel { btf, functions: RefCell::default(), trial: OnceCell::new() })
     }
 
     /// How many arguments a tracepoint hands to a tp_btf program, if the kernel has it.
@@ -146,20 +173,20 @@ impl Kernel {
         self.enum_has("bpf_attach_type", libbpf_sys::BPF_TRACE_UPROBE_MULTI.into())
     }
 
-    /// Begins to try whether probes in functions of others harm them: that waits for the kernel, and there is more to do.
-    pub fn try_probes(&self) {
-        let multi = self.has_uprobe_multi();
-        let trial = move || {
-            enter(Class::RealTime);
-            crate::trial::probes_are_harmless(multi)
-        };
-        // Without a thread it is tried when somebody asks.
-        *self.trial.borrow_mut() = std::thread::Builder::new().name("ebrec-trial".to_owned()).spawn(trial).ok();
+    /// Whether probes in functions of others harm them: the attempt, begun if it wasn't. It waits for the kernel, and there is more to do.
+    pub fn trial(&self) -> &Arc<Trial> {
+        self.trial.get_or_init(|| {
+            let (trial, multi) = (Arc::new(Trial::default()), self.has_uprobe_multi());
+            let ended = trial.clone();
+            if spawn(Class::RealTime, "ebrec-trial", move || ended.end(crate::trial::probes_are_harmless(multi))).is_err() {
+                trial.end(crate::trial::probes_are_harmless(multi));
+            }
+            trial
+        })
     }
 
     fn probes_are_harmless(&self) -> Result<(), Reason> {
-        let begun = || self.trial.borrow_mut().take()?.join().ok();
-        self.harmless.get_or_init(|| begun().unwrap_or_else(|| crate::trial::probes_are_harmless(self.has_uprobe_multi()))).clone()
+        self.trial().wait(Some(TRIAL_PATIENCE)).unwrap_or(Ok(()))
     }
 }
 
@@ -213,4 +240,22 @@ pub fn variable_offset(btf: &Btf<'_>, section: &str, variable: &str) -> Option<(
     }
     let _ = section.size();
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_that_takes_long_is_waited_for_as_long_as_one_wants() {
+        let trial = Arc::new(Trial::default());
+        assert_eq!(trial.wait(Some(Duration::ZERO)), None);
+        let waiting = {
+            let trial = trial.clone();
+            std::thread::spawn(move || trial.wait(None))
+        };
+        trial.end(Err("it is killed".to_owned()));
+        assert_eq!(waiting.join().ok(), Some(Some(Err("it is killed".to_owned()))));
+        assert_eq!(trial.wait(Some(Duration::ZERO)), Some(Err("it is killed".to_owned())));
+    }
 }

@@ -37,7 +37,7 @@ mod trial;
 mod uprobes;
 mod usage;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use cli::{Cli, Sub};
 use session::Outcome;
 use std::process::ExitCode;
@@ -64,7 +64,7 @@ fn realtime_is_allowed() -> bool {
 fn main() -> ExitCode {
     scheduling::begin(realtime_is_allowed());
     keep_memory();
-    let cli = Cli::parse();
+    let cli = parsed();
     let result = match &cli.command {
         Some(Sub::Check(args)) => check::check(args).map(|good| Outcome { good, status: None }),
         None if cli.record.list_probes => list_probes().map(|()| Outcome { good: true, status: None }),
@@ -87,6 +87,16 @@ fn main() -> ExitCode {
     };
     talk::finish();
     ExitCode::from(code)
+}
+
+/// The command line. Usage is shown with the name that was typed: `ebrec` (analyze/src/bin/ebrec.rs) says when it was that.
+fn parsed() -> Cli {
+    let mut command = Cli::command();
+    if std::env::var_os("EBREC_FRONT").is_some() {
+        command = command.bin_name("ebrec record").mut_subcommand("check", |check| check.bin_name("ebrec check"));
+    }
+    // What can't be had from the matches is a fault of the declaration, and is reported as clap does.
+    Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 
 fn list_probes() -> anyhow::Result<()> {

@@ -7,7 +7,7 @@
 
 use crate::drain::Counters;
 use crate::flow::Inlet;
-use crate::scheduling::{Class, enter};
+use crate::scheduling::{Class, spawn};
 use crate::store::Work;
 use crate::tongs::{self, Fetcher, What, Why};
 use anyhow::{Context as _, Result};
@@ -66,7 +66,8 @@ impl Procs {
             run(&records, table, &work, &counters, boot_to_utc_ns, &flag);
             let _ = ready.send(());
         };
-        let thread = std::thread::Builder::new().name("ebrec-procs".to_owned()).spawn(resolve).context("cannot start a thread")?;
+        // A process that is not asked soon may be gone.
+        let thread = spawn(Class::Favoured, "ebrec-procs", resolve).context("cannot start a thread")?;
         Ok(Procs { thread, stop })
     }
 
@@ -105,8 +106,6 @@ fn take(snapshot: &mut Vec<u8>, table: usize) -> Vec<Process> {
 }
 
 fn run(records: &[Process], table: usize, work: &Inlet<Work>, counters: &Counters, boot_to_utc_ns: i64, stop: &AtomicBool) {
-    // A process that is not asked soon may be gone.
-    enter(Class::Favoured);
     let mut asker = Asker::new(records, stop);
     let mut sink = (Process::table().builder)();
     let mut left = records;

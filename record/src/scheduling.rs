@@ -9,7 +9,9 @@
 //! not inherited (`SCHED_RESET_ON_FORK`), neither by threads nor by COMMAND.
 
 use crate::drain::clock_ns;
+use std::io;
 use std::sync::OnceLock;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The lowest real-time priority: above every ordinary task, below every real-time task of others.
@@ -89,11 +91,47 @@ impl Before {
     }
 }
 
-/// Gives the calling thread its class, as far as [`begin`] found it permitted. Threads don't inherit it from the one that starts them.
+/// Starts a thread that has its class from its first instruction. Else it would first wait for a CPU as an ordinary thread, on a busy
+/// host half a second, and who started it with it.
+pub fn spawn<T: Send + 'static>(class: Class, name: &str, f: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
+    let _inherited = Inherited::begin();
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        enter(class);
+        f()
+    })
+}
+
+/// While it lives, threads that a real-time thread starts are real-time threads until they [`enter`] a class of their own.
+pub struct Inherited(bool);
+
+impl Inherited {
+    /// Without effect if the calling thread isn't one, or it isn't permitted.
+    pub fn begin() -> Inherited {
+        let granted = GRANTED.get().is_some_and(|granted| granted.realtime.is_ok());
+        // SAFETY: no pointers.
+        let is_realtime = unsafe { libc::sched_getscheduler(0) } == libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+        Inherited(granted && is_realtime && set_policy(libc::SCHED_RR).is_ok())
+    }
+}
+
+impl Drop for Inherited {
+    fn drop(&mut self) {
+        if self.0 {
+            let _ = set_realtime();
+        }
+    }
+}
+
+/// Gives the calling thread its class, as far as [`begin`] found it permitted. Threads don't inherit it from the one that starts them,
+/// unless [`Inherited`] lets them.
 pub fn enter(class: Class) {
     let Some(granted) = GRANTED.get() else { return };
     if class == Class::RealTime && granted.realtime.is_ok() && set_realtime().is_ok() {
         return;
+    }
+    // SAFETY: no pointers.
+    if unsafe { libc::sched_getscheduler(0) } & !libc::SCHED_RESET_ON_FORK == libc::SCHED_RR && class == Class::Favoured {
+        set_ordinary();
     }
     if granted.nice.is_ok() {
         // It was permitted before; if not any more, the thread works on at the priority that it has.
@@ -115,9 +153,13 @@ pub fn describe() -> String {
 }
 
 fn set_realtime() -> Result<(), String> {
+    set_policy(libc::SCHED_RR | libc::SCHED_RESET_ON_FORK)
+}
+
+fn set_policy(policy: i32) -> Result<(), String> {
     let param = libc::sched_param { sched_priority: PRIORITY };
     // SAFETY: a valid parameter; 0 is the calling thread.
-    if unsafe { libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &param) } == 0 {
+    if unsafe { libc::sched_setscheduler(0, policy, &param) } == 0 {
         return Ok(());
     }
     Err(match std::io::Error::last_os_error() {
@@ -185,6 +227,12 @@ pub fn lock_memory() -> Result<(), String> {
     }
 }
 
+/// The opposite of [`lock_memory`]: the kernel may take memory back.
+pub fn unlock_memory() {
+    // SAFETY: no preconditions.
+    unsafe { libc::munlockall() };
+}
+
 /// Asks the kernel to kill others first when memory is short. To be called after COMMAND was forked, which would inherit it.
 pub fn be_killed_late() -> Result<(), String> {
     std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ).map_err(|error| error.to_string())
@@ -207,6 +255,14 @@ mod tests {
         let _ = GRANTED.set(Granted { before: Before::of_this_thread(), realtime: Ok(()), nice: Ok(()) });
         assert_eq!(policy(), libc::SCHED_RR | libc::SCHED_RESET_ON_FORK);
         assert_eq!(std::thread::spawn(policy).join().ok(), Some(libc::SCHED_OTHER));
+        {
+            let _inherited = Inherited::begin();
+            assert_eq!(std::thread::spawn(policy).join().ok(), Some(libc::SCHED_RR));
+        }
+        assert_eq!(policy(), libc::SCHED_RR | libc::SCHED_RESET_ON_FORK);
+        let of = |class| spawn(class, "ebrec-test", policy).ok().and_then(|thread| thread.join().ok());
+        assert_eq!(of(Class::RealTime), Some(libc::SCHED_RR | libc::SCHED_RESET_ON_FORK));
+        assert_eq!(of(Class::Favoured).map(|policy| policy & !libc::SCHED_RESET_ON_FORK), Some(libc::SCHED_OTHER));
         let mut governor = Governor::new();
         let spin = |long: Duration| {
             let began = Instant::now();

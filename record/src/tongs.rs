@@ -7,7 +7,7 @@
 //! process whose memory is locked), all of this happens on the threads of a [`Fetcher`], for which nobody waits longer than
 //! there is patience. `record/clippy.toml` forbids the ways around this module.
 
-use crate::scheduling::{Class, enter};
+use crate::scheduling::{Class, spawn};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
@@ -285,9 +285,8 @@ impl Fetcher {
     fn reach(&self) -> io::Result<SyncSender<Errand>> {
         let (hand, errands): (_, Receiver<Errand>) = sync_channel(1);
         let stuck = self.stuck.clone();
-        std::thread::Builder::new().name(self.name.to_owned()).spawn(move || {
-            // Somebody waits for it, on a host where others may wait seconds for a CPU.
-            enter(Class::Favoured);
+        // Somebody waits for it, on a host where others may wait seconds for a CPU.
+        spawn(Class::Favoured, self.name, move || {
             for errand in errands {
                 errand();
             }

@@ -217,6 +217,9 @@ impl Child {
         // SAFETY: both descriptors were just returned to us and nobody else has them.
         let (read, go) = unsafe { (OwnedFd::from_raw_fd(pipe[0]), OwnedFd::from_raw_fd(pipe[1])) };
         // As fork, but the end of this child is not told by SIGCHLD, which is COMMAND's.
+        // On a host without a CPU to spare, an ordinary child would keep locks of its memory for as long as it waits for one, and the kernel
+        // needs these to put the probe in.
+        let inherited = crate::scheduling::Inherited::begin();
         // SAFETY: without flags and stack the child has a copy of everything; it calls only async-signal-safe functions.
         let pid = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
         match pid {
@@ -224,12 +227,8 @@ impl Child {
             // SAFETY: as above.
             0 => unsafe { be_probed(&read, &go) },
             pid => {
-                let pid = pid as i32;
-                // On a host without a CPU to spare it would take long to take a millisecond. Where it isn't permitted, it does.
-                let param = libc::sched_param { sched_priority: 1 };
-                // SAFETY: a valid parameter.
-                unsafe { libc::sched_setscheduler(pid, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &param) };
-                Ok(Child { pid, go, reaped: false })
+                drop(inherited);
+                Ok(Child { pid: pid as i32, go, reaped: false })
             }
         }
     }

@@ -11,7 +11,8 @@
 
 use crate::drain::boot_ns;
 use crate::elf;
-use crate::scheduling::{Class, enter};
+use crate::kernel::Trial;
+use crate::scheduling::{Class, Inherited, enter, spawn};
 use crate::tongs::{self, Fetcher, What, Why};
 use anyhow::{Context, Result};
 use ebrec_format::events::session::LibraryRow;
@@ -139,6 +140,7 @@ fn detach(attached: Vec<OwnedFd>) {
     for (place, probe) in attached.into_iter().enumerate() {
         piles[place % 16].push(probe);
     }
+    let _inherited = Inherited::begin();
     std::thread::scope(|scope| {
         for pile in piles {
             scope.spawn(move || {
@@ -190,7 +192,7 @@ pub struct Watcher {
 impl Watcher {
     /// Starts it; returns when the running processes have been looked at, or have taken too long. `started` is the ring in which the
     /// kernel tells of new programs, `seen` the map of those that it need not tell of.
-    pub fn start(programs: Vec<FunctionProgram>, started: MapHandle, seen: MapHandle) -> Result<Watcher> {
+    pub fn start(trial: Arc<Trial>, programs: Vec<FunctionProgram>, started: MapHandle, seen: MapHandle) -> Result<Watcher> {
         let stop = Arc::new(AtomicBool::new(false));
         let all: Arc<Mutex<Held>> = Arc::default();
         let (flag, into) = (stop.clone(), all.clone());
@@ -199,15 +201,18 @@ impl Watcher {
         let (alive, ended) = channel::<()>();
         let watch = move || {
             // Until all processes have been looked at, the start waits for it; then it needs a CPU soon, because new programs may end soon.
-            enter(Class::Favoured);
             crate::privilege::drop_unneeded();
+            // Nothing is put anywhere before it is known that it does no harm.
+            if !matches!(trial.wait(None), Some(Ok(()))) {
+                return;
+            }
             if let Some(libraries) = Libraries::new(programs, into) {
                 libraries.watch(&started, &seen, &flag, &ready);
             }
             drop(alive);
         };
         // Nobody joins it: it may hang in a file of others.
-        std::thread::Builder::new().name("ebrec-uprobes".to_owned()).spawn(watch).context("cannot start a thread")?;
+        spawn(Class::Favoured, "ebrec-uprobes", watch).context("cannot start a thread")?;
         let _ = is_ready.recv_timeout(START_PATIENCE);
         Ok(Watcher { stop, held: all, ended })
     }

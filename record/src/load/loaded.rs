@@ -3,17 +3,18 @@
 use super::refused::{Failed, attach_reason};
 use super::{CALL_BEGINS, DISPATCHER, HANDLER, SHED, UPROBES, handle};
 use crate::hooks::{Hook, Program};
-use crate::kernel::variable_offset;
+use crate::kernel::{Trial, variable_offset};
 use crate::maps;
 use crate::perf_event::CpuWatcher;
-use crate::scheduling::{Class, enter};
+use crate::scheduling::{Class, Inherited, enter};
 use anyhow::{Context, Result};
 use libbpf_rs::btf::Btf;
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, Object};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// The loaded programs and their maps, which others than the one that detaches may look at.
 pub struct Loaded {
@@ -27,11 +28,14 @@ pub struct Loaded {
     pub(super) handlers: BTreeMap<String, u32>,
     /// Probes that were given up.
     pub(super) shed: Mutex<BTreeSet<String>>,
-    /// Tables of which an iterator should have told rows, and why it could not.
+    /// See [`Loaded::failures`].
     pub(super) failures: Mutex<Vec<(String, String)>>,
     pub(super) object: Object,
     /// Where in `.bss` its ends of the window stand.
     pub(super) window: Window,
+    /// Whether probes in libraries harm who runs them, if there are programs for such; nothing was put there before that was known.
+    pub(super) trial: Option<Arc<Trial>>,
+    pub(super) told_of_harm: OnceLock<()>,
 }
 
 /// Runs the iterators of one moment and returns the records they gave.
@@ -50,6 +54,7 @@ pub(super) fn detach_links(links: Vec<Link>) {
     for (place, link) in links.into_iter().enumerate() {
         piles[place % 8].push(link);
     }
+    let _inherited = Inherited::begin();
     std::thread::scope(|scope| {
         for pile in piles {
             scope.spawn(move || {
@@ -171,9 +176,24 @@ impl Loaded {
         self.iterate("iter_second")
     }
 
-    /// Tables of which an iterator failed to tell rows since the last time.
+    /// Tables of which rows are missing, and why, since the last time: an iterator failed, or it came out late that probes do harm.
     pub fn failures(&self) -> Vec<(String, String)> {
+        if let Some(Err(reason)) = self.trial.as_ref().and_then(|trial| trial.wait(Some(Duration::ZERO)))
+            && self.told_of_harm.set(()).is_ok()
+        {
+            let in_libraries = |hook: &&Hook| hook.choice.as_ref().is_ok_and(|(mechanism, _)| UPROBES.contains(&mechanism.as_str()));
+            for hook in self.hooks.iter().filter(in_libraries) {
+                self.fail(hook, &reason);
+            }
+        }
         std::mem::take(&mut *self.failures.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Rows of the tables that a hook feeds are missing.
+    fn fail(&self, hook: &Hook, reason: &str) {
+        let tables = ebrec_format::events::PROBES.iter().filter(|probe| probe.name == hook.probe).flat_map(|probe| probe.tables);
+        let fed = tables.map(|table| table().name.to_owned()).filter(|table| hook.feeds(table));
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).extend(fed.map(|table| (table, reason.to_owned())));
     }
 
     pub(super) fn iterate(&self, moment: &str) -> Vec<u8> {
@@ -183,10 +203,7 @@ impl Loaded {
             let programs = hook.choice.as_ref().map_or(&[] as &[Program], |(_, programs)| programs);
             for program in programs.iter().filter(|program| program.mechanism == moment) {
                 if let Err(reason) = run_iterator(&self.object, program, &mut records) {
-                    let tables =
-                        ebrec_format::events::PROBES.iter().filter(|probe| probe.name == hook.probe).flat_map(|probe| probe.tables);
-                    let fed = tables.map(|table| table().name.to_owned()).filter(|table| hook.feeds(table));
-                    self.failures.lock().unwrap_or_else(PoisonError::into_inner).extend(fed.map(|table| (table, reason.clone())));
+                    self.fail(hook, &format!("iterator failed: {reason}"));
                 }
             }
         }

@@ -13,7 +13,7 @@ use crate::kernel::Kernel;
 use crate::maps;
 use crate::namespaces::{self, Seed};
 use crate::perf_event::{CpuEvents, CpuWatcher};
-use crate::scheduling::{Class, enter};
+use crate::scheduling::{Class, Inherited, enter};
 use crate::uprobes::{FunctionProgram, Watcher};
 use anyhow::{Context, Result, bail};
 use ebrec_format::events::session::LibraryRow;
@@ -24,7 +24,7 @@ use loaded::{Window, detach_links, run_iterators};
 use refused::{Failed, attach_reason, blame, keep_log, take_log};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use tables::{Rings, choose_maps, fill_filters, found_seeds, hand_over};
 
 /// The mechanism of handlers of system calls (`bpf/syscalls.h`): not attached, but called by [`DISPATCHER`].
@@ -126,7 +126,7 @@ pub fn load(kernel: &Kernel, settings: &Settings) -> Result<Attached> {
     let mut probes = settings.probes.clone();
     probes.insert("core".to_owned());
     if IN_LIBRARIES.iter().any(|probe| probes.contains(*probe)) {
-        kernel.try_probes();
+        kernel.trial();
     }
     let all = programs()?;
     let mut excluded = not_asked(settings, &all);
@@ -234,15 +234,16 @@ fn attempt(kernel: &Kernel, settings: &Settings, uses: &maps::Uses, rings: &mut 
     // What was forked between the first run and the attachment.
     run_iterators(&object, &chosen, "iter_before")?;
     // After the hooks that tell of new programs, so that none is missed in between.
-    let watcher = watch_libraries(&object, &chosen)?;
+    let watcher = watch_libraries(&object, &chosen, kernel)?;
+    let trial = watcher.is_some().then(|| kernel.trial().clone());
     let handlers = bits_by_probe(&handlers);
     let (links, events, shed, failures) = (Mutex::new(links), Mutex::new(events), Mutex::default(), Mutex::default());
-    let loaded = Arc::new(Loaded { hooks, links, events, handlers, shed, failures, object, window });
+    let loaded = Arc::new(Loaded { hooks, links, events, handlers, shed, failures, object, window, trial, told_of_harm: OnceLock::new() });
     Ok(Attached { loaded, rings: Vec::new(), drops, seeds, snapshot: Vec::new(), watcher, libraries: Vec::new() })
 }
 
 /// Starts to look for libraries, if a program is for their functions.
-fn watch_libraries(object: &Object, chosen: &[Program]) -> Result<Option<Watcher>> {
+fn watch_libraries(object: &Object, chosen: &[Program], kernel: &Kernel) -> Result<Option<Watcher>> {
     let mut programs = Vec::new();
     for program in chosen.iter().filter(|program| UPROBES.contains(&program.mechanism.as_str())) {
         let prog = object.progs_mut().find(|prog| prog.name().to_str() == Some(&program.name));
@@ -257,7 +258,7 @@ fn watch_libraries(object: &Object, chosen: &[Program]) -> Result<Option<Watcher
     if programs.iter().any(|program| !program.multi) {
         crate::privilege::keep_for_probes();
     }
-    Watcher::start(programs, handle(object, "images_started")?, handle(object, "images_seen")?).map(Some)
+    Watcher::start(kernel.trial().clone(), programs, handle(object, "images_started")?, handle(object, "images_seen")?).map(Some)
 }
 
 fn handle(object: &Object, name: &str) -> Result<MapHandle> {
@@ -284,6 +285,7 @@ impl Attached {
         let links = std::mem::take(&mut *self.loaded.links());
         let watcher = self.watcher.take();
         // Each waits for the kernel.
+        let inherited = Inherited::begin();
         self.libraries = std::thread::scope(|scope| {
             let libraries = watcher.map(|mut watcher| {
                 scope.spawn(move || {
@@ -298,6 +300,7 @@ impl Attached {
             detach_links(links.into_iter().map(|(_, link)| link).collect());
             libraries.and_then(|libraries| libraries.join().ok()).unwrap_or_default()
         });
+        drop(inherited);
         until
     }
 }
@@ -367,7 +370,7 @@ mod tests {
     /// A handler that isn't in HANDLERS of `bpf/core.bpf.c` would never be called.
     #[test]
     fn every_handler_is_listed() -> Result<()> {
-        let core = include_str!("../../bpf/core.bpf.c");
+        let core = include_str!("../../../bpf/core.bpf.c");
         let (_, list) = core.split_once("#define HANDLERS(X)").context("no HANDLERS")?;
         let (list, _) = list.split_once("\n\n").context("HANDLERS has no end")?;
         let listed: BTreeSet<&str> = list.split("X(").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0)).collect();

@@ -4,12 +4,18 @@ use super::{Settings, handle};
 use crate::kernel::Kernel;
 use crate::maps;
 use crate::namespaces::Seed;
-use crate::scheduling::{Class, enter};
-use anyhow::{Context, Result};
+use crate::scheduling::{Class, spawn};
+use anyhow::{Context, Result, bail};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, Object, OpenObject};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long the kernel may take to put a ring buffer in its place.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Leaves out the maps that aren't needed, and gives the others their sizes.
 pub(super) fn choose_maps(open: &mut OpenObject, kernel: &Kernel, settings: &Settings, unneeded: &BTreeSet<String>) -> Result<()> {
@@ -51,13 +57,12 @@ impl Rings {
     pub(super) fn start(settings: &Settings) -> Result<Rings> {
         let (count, bytes) = (settings.rings, settings.ring_bytes);
         let make = move || {
-            enter(Class::RealTime);
             let opts = libbpf_sys::bpf_map_create_opts { sz: size_of::<libbpf_sys::bpf_map_create_opts>() as u64, ..Default::default() };
             let ring = |_| MapHandle::create(MapType::RingBuf, Some("ebrec_ring"), 0, 0, bytes, &opts);
             let rings = (0..count).map(ring).collect::<libbpf_rs::Result<Vec<MapHandle>>>();
             rings.with_context(|| format!("cannot create a ring buffer of {bytes} bytes; try a smaller --memory"))
         };
-        let maker = std::thread::Builder::new().name("ebrec-rings".to_owned()).spawn(make).context("cannot start a thread")?;
+        let maker = spawn(Class::RealTime, "ebrec-rings", make).context("cannot start a thread")?;
         Ok(Rings { maker: Some(maker), made: Vec::new() })
     }
 
@@ -75,25 +80,37 @@ impl Rings {
     }
 }
 
-/// Hands the ring buffers to the programs. For each the kernel waits until all CPUs have passed by (`maybe_wait_bpf_programs` of
-/// kernel/bpf/syscall.c), so it is asked from several threads at once.
+/// Hands the ring buffers to the programs.
+///
+/// The kernel puts each in its place and then waits until all CPUs have passed by (`maybe_wait_bpf_programs` of kernel/bpf/syscall.c), on
+/// a busy host for a second. That is for those who take away what programs use; here nobody needs it, so threads wait for it that nobody
+/// waits for.
 pub(super) fn hand_over(object: &Object, rings: &[MapHandle]) -> Result<()> {
-    let outer = &handle(object, "rings")?;
-    let place = |shard: usize, ring: &MapHandle| {
-        let key = u32::try_from(shard).unwrap_or(u32::MAX).to_ne_bytes();
-        outer.update(&key, &ring.as_fd().as_raw_fd().to_ne_bytes(), MapFlags::ANY).context("cannot hand a ring buffer to the programs")
-    };
-    let share = rings.len().div_ceil(16).max(1);
-    std::thread::scope(|scope| {
-        let piles = rings.chunks(share).enumerate().map(|(pile, rings)| {
-            scope.spawn(move || {
-                enter(Class::RealTime);
-                rings.iter().enumerate().try_for_each(|(nth, ring)| place(pile * share + nth, ring))
-            })
-        });
-        let piles: Vec<_> = piles.collect();
-        piles.into_iter().try_for_each(|pile| pile.join().map_err(|_| anyhow::anyhow!("a thread of the recorder failed"))?)
-    })
+    let outer = Arc::new(handle(object, "rings")?);
+    let keys = || (0..rings.len()).map(|shard| u32::try_from(shard).unwrap_or(u32::MAX).to_ne_bytes());
+    let (failed, failures) = channel();
+    for (key, ring) in keys().zip(rings) {
+        let ring = MapHandle::try_from(ring).context("cannot use a ring buffer")?;
+        let (outer, failed) = (outer.clone(), failed.clone());
+        let place = move || {
+            if let Err(error) = outer.update(&key, &ring.as_fd().as_raw_fd().to_ne_bytes(), MapFlags::ANY) {
+                let _ = failed.send(error);
+            }
+        };
+        spawn(Class::RealTime, "ebrec-rings", place).context("cannot start a thread")?;
+    }
+    drop(failed);
+    let began = Instant::now();
+    for key in keys() {
+        while outer.lookup(&key, MapFlags::ANY).context("cannot see the ring buffers")?.is_none() {
+            match failures.recv_timeout(Duration::from_micros(100)) {
+                Ok(error) => return Err(error).context("cannot hand a ring buffer to the programs"),
+                Err(_) if began.elapsed() > PATIENCE => bail!("the kernel takes no ring buffer"),
+                Err(_) => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn fill_filters(object: &Object, settings: &Settings) -> Result<()> {

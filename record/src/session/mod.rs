@@ -8,6 +8,7 @@ mod setup;
 mod state;
 mod watch;
 
+use crate::budget::Budget;
 use crate::build::Outlets;
 use crate::cli::{Format, Record};
 use crate::drain::{self, Counters};
@@ -18,7 +19,7 @@ use crate::load;
 use crate::losses::Losses;
 use crate::procs::Procs;
 use crate::report;
-use crate::scheduling;
+use crate::scheduling::{self, Class};
 use crate::signals::{Command, Signals, Status};
 use crate::store::{Gauge, Layout, Place, Store, Work, partial_path};
 use crate::talk::{self, say};
@@ -35,8 +36,6 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use watch::{Supervisor, Unfinished};
 
-/// Batches that wait for the encoder, bytes.
-const ENCODER_BYTES: usize = 16 << 20;
 /// How long COMMAND may have to wait until the processes of the start are named.
 const START_PATIENCE: Duration = Duration::from_millis(300);
 
@@ -74,7 +73,8 @@ pub fn record(args: &Record) -> Result<Outcome> {
     // After COMMAND was forked, which is to be killed like any other. If it isn't permitted, the recorder is killed like any other, too.
     let _ = scheduling::be_killed_late();
     let kernel = Kernel::read()?;
-    let settings = settings(args, &probes, calls, cgroups, command.as_ref());
+    let budget = Budget::of(args.memory, host::possible_cpus());
+    let settings = settings(args, &budget, &probes, calls, cgroups, command.as_ref());
 
     let _stats = if args.bpf_stats { enable_stats()? } else { None };
     let mut attached = load::load(&kernel, &settings).map_err(crate::usage::explain_privilege)?;
@@ -101,25 +101,25 @@ pub fn record(args: &Record) -> Result<Outcome> {
         // A table that only hooks feed which nobody asked for is not captured; it isn't empty.
         probes.contains(probe.name) && (hooks.peek().is_none() || hooks.any(|hook| !hook.is_off()))
     };
-    let place = Place { output: &output, layout, force: args.force, max_size: args.max_size };
+    let place = Place { output: &output, layout, force: args.force, max_size: args.max_size, stages: budget.stages };
     let mut store = Store::create(&place, present, gauge.clone())?;
     let counters = Arc::new(Counters::default());
-    let (work, work_queue) = flow::<Work>(ENCODER_BYTES);
+    let (work, work_queue) = flow::<Work>(budget.stages.batches);
     let losses = Losses::new(&attached.drops)?;
     let mut manifest = first_manifest(args, &settings, &attached, &probes, filters, boot_to_utc_ns, 0);
     manifest.settings.extend(crate::namespaces::settings(&attached.seeds));
     manifest.recorder.scheduling = scheduling::describe();
 
-    let encoder = thread("ebrec-encode", move || {
+    let encoder = thread(Class::Favoured, "ebrec-encode", move || {
         let result = store.run(&work_queue);
         (store, result)
     })?;
     let stop = Arc::new(AtomicBool::new(false));
     let rings = std::mem::take(&mut attached.rings);
-    let (pool, passes) = drain::pool(rings.len());
+    let (pool, passes) = drain::pool(rings.len(), budget.stages.drained);
     let drainer = {
         let (stop, counters, ring_bytes) = (stop.clone(), counters.clone(), settings.ring_bytes);
-        thread("ebrec-drain", move || drain::drain(&rings, ring_bytes, &stop, &counters, &pool))?
+        thread(Class::RealTime, "ebrec-drain", move || drain::drain(&rings, ring_bytes, &stop, &counters, &pool))?
     };
     // From here on everything is attached, and read.
     let (started, window_began) = (attached.open()?, Instant::now());
@@ -135,18 +135,20 @@ pub fn record(args: &Record) -> Result<Outcome> {
     } else {
         (None, None)
     };
-    let outlets = Outlets { work: work.clone(), stacks };
+    let outlets = Outlets { work: work.clone(), stacks, most: budget.stages.columns };
     let builder = {
         let (first, counters, ready) = (std::mem::take(&mut attached.snapshot), counters.clone(), ready.clone());
-        thread("ebrec-build", move || crate::build::build(first, &ready, &passes, outlets, counters, boot_to_utc_ns))?
+        thread(Class::Favoured, "ebrec-build", move || crate::build::build(first, &ready, &passes, outlets, counters, boot_to_utc_ns))?
     };
     let (end, ends) = channel();
     let ending = Arc::new(AtomicBool::new(false));
     let keeper = {
         let ending = ending.clone();
         let (state, loaded) = (State::new(work, counters.clone(), losses, manifest, args.max_cpu), loaded.clone());
-        thread("ebrec-state", move || state.run(&loaded, &ready, &ends, &ending))?
+        thread(Class::RealTime, "ebrec-state", move || state.run(&loaded, &ready, &ends, &ending))?
     };
+    // What loading took, several times the kernel's own BTF, isn't needed any more.
+    give_back();
     // Whatever is in use by now stays in memory. If it isn't permitted, it is as with any program.
     let locked = scheduling::lock_memory();
     let hooks = loaded.hooks.iter().filter(|hook| hook.probe != "core");
@@ -195,12 +197,9 @@ pub fn record(args: &Record) -> Result<Outcome> {
         }
         let drained = join!(drainer);
         join!(builder);
-        // Naming frames takes memory of its own; what the pipeline has freed shall not stand beside it.
-        #[cfg(target_env = "gnu")]
-        // SAFETY: malloc_trim has no preconditions.
-        unsafe {
-            libc::malloc_trim(0);
-        }
+        // Naming frames takes memory of its own; what the pipeline has freed shall not stand beside it. What is locked isn't given back.
+        scheduling::unlock_memory();
+        give_back();
         if let Some(namer) = namer {
             join!(namer);
         }
@@ -235,7 +234,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
     manifest.recorder.memory_locked = locked.is_ok();
     manifest.recorder.stop_ns = stopping.elapsed().as_nanos() as u64;
     if supervisor.forced() {
-        let abandon = thread("ebrec-finish", move || store.abandon(&manifest))?;
+        let abandon = thread(Class::Favoured, "ebrec-finish", move || store.abandon(&manifest))?;
         return match supervisor.join(abandon) {
             Ok(abandoned) => {
                 report::forced(&abandoned?);
@@ -244,10 +243,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
             Err(why) => gave_up(why, &partial, status(&supervisor)),
         };
     }
-    let finish = thread("ebrec-finish", move || {
-        scheduling::enter(scheduling::Class::Favoured);
-        store.finish(&mut manifest).map(|size| (size, manifest))
-    })?;
+    let finish = thread(Class::Favoured, "ebrec-finish", move || store.finish(&mut manifest).map(|size| (size, manifest)))?;
     let (size, manifest) = match supervisor.join(finish) {
         Ok(finished) => finished.map_err(|error| report::failed(&error, &partial))?,
         Err(why) => return gave_up(why, &partial, status(&supervisor)),
@@ -256,6 +252,15 @@ pub fn record(args: &Record) -> Result<Outcome> {
     report::summary(args, &output, size, &manifest, stop_ns, &counters);
     let good = manifest.tables.iter().any(|(name, t)| t.rows > 0 && events::probe_of(name).is_some());
     Ok(Outcome { good, status: status(&supervisor) })
+}
+
+/// Gives freed memory back to the kernel.
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim has no preconditions.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// The ways out on which threads are left behind, which end with the process.
@@ -270,6 +275,6 @@ fn gave_up(why: Unfinished, partial: &Path, status: Option<u8>) -> Result<Outcom
     }
 }
 
-fn thread<T: Send + 'static>(name: &str, f: impl FnOnce() -> T + Send + 'static) -> Result<std::thread::JoinHandle<T>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(f).context("cannot start a thread")
+fn thread<T: Send + 'static>(class: Class, name: &str, f: impl FnOnce() -> T + Send + 'static) -> Result<std::thread::JoinHandle<T>> {
+    scheduling::spawn(class, name, f).context("cannot start a thread")
 }

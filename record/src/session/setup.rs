@@ -45,12 +45,12 @@ pub fn refuse_existing(output: &Path, force: bool) -> Result<()> {
 /// What is loaded.
 pub fn settings(
     args: &Record,
+    budget: &Budget,
     probes: &BTreeSet<String>,
     calls: Option<Vec<u32>>,
     cgroups: Vec<(u64, u32)>,
     command: Option<&Command>,
 ) -> Settings {
-    let budget = Budget::of(args.memory, host::possible_cpus());
     let mut pids = args.pid.clone();
     pids.extend(command.and_then(|c| u32::try_from(c.pid).ok()));
     Settings {

@@ -6,7 +6,6 @@ use crate::flow::Inlet;
 use crate::host::{self, Sampler};
 use crate::load::Loaded;
 use crate::losses::Losses;
-use crate::scheduling::{Class, enter};
 use crate::shed::{self, Shedding};
 use crate::store::Work;
 use crate::talk::say;
@@ -60,7 +59,6 @@ impl State {
     /// written what is known then. Gives the manifest back.
     /// When `ending` is set the window is over, and nothing of after it is written.
     pub fn run(mut self, loaded: &Loaded, ready: &Sender<()>, end: &Receiver<End>, ending: &AtomicBool) -> Result<(Manifest, Losses)> {
-        enter(Class::RealTime);
         self.write_state(loaded)?;
         let _ = ready.send(());
         let mut next = Instant::now() + Duration::from_secs(1);
@@ -214,7 +212,7 @@ impl State {
         self.losses.skipped(&mut rows, now, &loaded.skipped());
         self.losses.sample(&mut rows, now);
         for (table, reason) in loaded.failures() {
-            self.losses.add(&mut rows, now, &table, &format!("iterator failed: {reason}"), 1);
+            self.losses.add(&mut rows, now, &table, &reason, 1);
         }
         let malformed = self.counters.malformed.load(Ordering::Relaxed);
         if malformed > self.malformed {

@@ -3,7 +3,7 @@
 
 use super::Gauge;
 use super::durable::{self, Group};
-use crate::scheduling::{Class, enter};
+use crate::scheduling::{Class, spawn};
 use anyhow::{Error, Result, anyhow};
 use ebrec_format::pack::PackWriter;
 use std::collections::VecDeque;
@@ -13,8 +13,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// So much may wait for the disk; then the encoder waits too.
-const WAITING_BYTES: usize = 32 << 20;
 /// So much is written at a time, at most, before it is synced together.
 const GROUP_BYTES: usize = 8 << 20;
 /// How often who waits looks whether it shall go on waiting.
@@ -42,6 +40,8 @@ impl Content {
 
 /// What the disk is asked for.
 pub enum Job {
+    /// Make the names in a directory durable, before anything is written below it.
+    Names(PathBuf),
     /// A loose segment.
     Loose(PathBuf, Arc<Content>),
     /// A segment that is a file of its own for good.
@@ -59,7 +59,7 @@ impl Job {
         match self {
             Job::Loose(_, content) => content.bytes().map_or(0, |bytes| bytes.len()),
             Job::File(_, bytes) | Job::Entry(_, bytes) | Job::Manifest(_, bytes) => bytes.len(),
-            Job::Remove(_) => 0,
+            Job::Remove(_) | Job::Names(_) => 0,
         }
     }
 }
@@ -88,17 +88,18 @@ impl Shared {
 pub struct Disk {
     shared: Arc<Shared>,
     gauge: Arc<Gauge>,
+    /// Bytes that may wait; then the encoder waits too.
+    most: usize,
     thread: Option<JoinHandle<(Option<PackWriter>, Option<Error>)>>,
 }
 
 impl Disk {
-    /// Starts the thread. `pack` is where entries go.
-    pub fn start(pack: Option<PackWriter>, gauge: Arc<Gauge>) -> Result<Disk> {
+    /// Starts the thread. `pack` is where entries go; `most` bytes may wait.
+    pub fn start(pack: Option<PackWriter>, gauge: Arc<Gauge>, most: usize) -> Result<Disk> {
         let shared = Arc::<Shared>::default();
         let mut writer = Writer { pack, failed: None };
         let (jobs, failure) = (shared.clone(), gauge.clone());
-        let thread = std::thread::Builder::new().name("ebrec-disk".to_owned()).spawn(move || {
-            enter(Class::Favoured);
+        let thread = spawn(Class::Favoured, "ebrec-disk", move || {
             while let Some((group, bytes)) = next_group(&jobs) {
                 writer.write(group);
                 failure.moves.fetch_add(1, Ordering::Relaxed);
@@ -110,14 +111,14 @@ impl Disk {
             }
             (writer.pack, writer.failed)
         })?;
-        Ok(Disk { shared, gauge, thread: Some(thread) })
+        Ok(Disk { shared, gauge, most, thread: Some(thread) })
     }
 
     /// Asks for something. Waits while too much waits already, but not longer than the recording is to go on.
     pub fn ask(&self, job: Job) -> Result<()> {
         let bytes = job.bytes();
         let mut queue = self.shared.lock();
-        while queue.bytes > 0 && queue.bytes + bytes > WAITING_BYTES {
+        while queue.bytes > 0 && queue.bytes + bytes > self.most {
             if self.gauge.is_aborted() {
                 return Err(aborted());
             }
@@ -191,6 +192,7 @@ impl Writer {
         let last = jobs.iter().rposition(|job| matches!(job, Job::Manifest(..)));
         for (number, job) in jobs.into_iter().enumerate() {
             let done = match job {
+                Job::Names(directory) => durable::sync_directory(&directory),
                 Job::Loose(path, content) => {
                     let done = content.bytes().map_or(Ok(()), |bytes| files.write(&path, &bytes));
                     if done.is_ok() {
@@ -252,7 +254,7 @@ mod tests {
         for (whole, left) in [(false, true), (true, false)] {
             std::fs::write(&old, "old").unwrap();
             let gauge = Arc::new(Gauge::default());
-            let mut disk = Disk::start(None, gauge.clone()).unwrap();
+            let mut disk = Disk::start(None, gauge.clone(), 1 << 20).unwrap();
             let new = if whole { dir.join("new.parquet") } else { dir.join("nowhere/new.parquet") };
             disk.ask(Job::Loose(new.clone(), Content::waiting(b"new".to_vec()))).unwrap();
             disk.ask(Job::Remove(vec![old.clone()])).unwrap();
@@ -267,8 +269,8 @@ mod tests {
     fn who_waits_for_a_disk_that_stands_still_can_be_sent_home() {
         let gauge = Arc::new(Gauge::default());
         // No thread takes anything: the disk hangs.
-        let disk = Disk { shared: Arc::default(), gauge: gauge.clone(), thread: None };
-        disk.ask(Job::Manifest("a".into(), vec![0; WAITING_BYTES])).unwrap();
+        let disk = Disk { shared: Arc::default(), gauge: gauge.clone(), most: 1000, thread: None };
+        disk.ask(Job::Manifest("a".into(), vec![0; 1000])).unwrap();
         let waiting = std::thread::spawn(move || disk.ask(Job::Manifest("b".into(), vec![0; 8])).is_err());
         std::thread::sleep(Duration::from_millis(50));
         assert!(!waiting.is_finished());

@@ -27,11 +27,17 @@ pub fn create(path: &Path) -> Result<File> {
 
 /// Creates a directory that only its owner can enter, and makes its name durable.
 pub fn create_directory(path: &Path) -> Result<()> {
+    begin_directory(path)?;
+    sync_directory(parent(path))
+}
+
+/// Creates one whose name will be made durable by a [`sync_directory`] to come: that waits for the disk.
+pub fn begin_directory(path: &Path) -> Result<()> {
     DirBuilder::new().mode(0o700).create(path).with_context(|| format!("cannot create {}", path.display()))?;
     if let Ok(directory) = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path) {
         crate::owner::give(&directory);
     }
-    sync_directory(parent(path))
+    Ok(())
 }
 
 /// Makes the names in a directory durable. Not every file system lets a directory be synced; those that can't say so.

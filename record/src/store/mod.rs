@@ -10,8 +10,8 @@ mod durable;
 mod finish;
 mod segments;
 
+use crate::budget::Stages;
 use crate::flow::Outlet;
-use crate::scheduling::{Class, enter};
 use crate::usage::Usage;
 use anyhow::{Context, Result, bail};
 use arrow::record_batch::RecordBatch;
@@ -40,9 +40,9 @@ const PACK_ROWS: usize = 1 << 16;
 /// So many loose segments of a table that were merged equally often are made one.
 const MERGED_AT_ONCE: usize = 4;
 /// All of a table are when they have so many rows together, and go into the pack.
-const LOOSE_ROWS: usize = 1 << 18;
+const LOOSE_ROWS: usize = 1 << 17;
 /// More than this is not read back for merging: such segments go into the pack as they are.
-const MERGE_RAW: u64 = 24 << 20;
+const MERGE_RAW: u64 = 12 << 20;
 /// What an entry takes in the pack beside its bytes: its name and numbers, in front of it and in the directory.
 const ENTRY_BYTES: u64 = 192;
 /// What is kept free for the manifest and the rows of the end.
@@ -99,6 +99,8 @@ pub struct Place<'a> {
     pub force: bool,
     /// Bytes that it never exceeds.
     pub max_size: u64,
+    /// What may be held in memory.
+    pub stages: Stages,
 }
 
 /// The store of one capture.
@@ -117,6 +119,8 @@ pub struct Store {
     /// What a killed recording of this name had left.
     aside: Option<PathBuf>,
     max_size: u64,
+    /// What the segments in the making may take in memory, bytes.
+    most_open: usize,
     /// Bytes of all sealed segments.
     sealed: u64,
     /// Rows of each table that had no room.
@@ -140,14 +144,17 @@ impl Store {
         }
         let partial = partial_path(place.output);
         let aside = if place.force { make_way(&partial)? } else { None };
-        durable::create_directory(&partial)?;
+        // The disk's thread makes these names durable: a disk that is slow, or has no CPU for its work, doesn't hold up the start.
+        durable::begin_directory(&partial)?;
         let held = durable::hold(&partial)?;
         let pack = match place.layout {
             Layout::File => Some(PackWriter::new(durable::create(&partial.join(PACK))?)),
             Layout::Dir => None,
         };
-        durable::create_directory(&partial.join(LOOSE))?;
-        let disk = Disk::start(pack, gauge.clone()).context("cannot start a thread")?;
+        durable::begin_directory(&partial.join(LOOSE))?;
+        let disk = Disk::start(pack, gauge.clone(), place.stages.disk).context("cannot start a thread")?;
+        disk.ask(Job::Names(durable::parent(&partial).to_owned()))?;
+        disk.ask(Job::Names(partial.clone()))?;
         Ok(Store {
             partial,
             output: place.output.to_owned(),
@@ -161,6 +168,7 @@ impl Store {
             _held: held,
             aside,
             max_size: place.max_size,
+            most_open: place.stages.segments,
             sealed: 0,
             pace: (Instant::now(), 0, 0.0),
         })
@@ -168,7 +176,6 @@ impl Store {
 
     /// Works until the senders are gone. Stops at the first failure; what was sealed before stays.
     pub fn run(&mut self, work: &Outlet<Work>) -> Result<()> {
-        enter(Class::Favoured);
         let mut result = self.run_until_failure(work);
         if result.is_err() {
             self.gauge.failed.store(true, Ordering::Release);
@@ -218,7 +225,17 @@ impl Store {
         if self.tables[index].write(batch, self.max_size / 8)? {
             self.seal(index)?;
         }
+        self.bound_open()?;
         self.watch_size()
+    }
+
+    /// Seals the largest segments in the making, if all together take too much memory.
+    fn bound_open(&mut self) -> Result<()> {
+        while self.tables.iter().map(TableFile::held).sum::<usize>() > self.most_open {
+            let Some(largest) = (0..self.tables.len()).max_by_key(|&index| self.tables[index].held()) else { break };
+            self.seal(largest)?;
+        }
+        Ok(())
     }
 
     /// For tables of a few rows, which are never in the pack before the end. The old rows go when the new ones are on the disk.

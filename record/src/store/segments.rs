@@ -109,6 +109,11 @@ impl TableFile {
         (open.rows + open.late_rows) as u64 * each + frames * self.empty
     }
 
+    /// What the open segment takes in memory, about.
+    pub fn held(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.writer.bytes() + usize::try_from(open.late_raw).unwrap_or(usize::MAX))
+    }
+
     /// Adds rows. Returns whether the segment is large enough: at the latest when its rows take `most_raw` bytes of memory.
     pub fn write(&mut self, batch: &RecordBatch, most_raw: u64) -> Result<bool> {
         let open = match &mut self.open {

@@ -44,7 +44,7 @@ fn table(name: &str) -> usize {
 fn store(dir: &Dir, layout: Layout, max_size: u64) -> (Store, Arc<Gauge>) {
     let gauge = Arc::new(Gauge::default());
     let output = dir.output();
-    let place = Place { output: &output, layout, force: false, max_size };
+    let place = Place { output: &output, layout, force: false, max_size, stages: Stages::of(96 << 20) };
     (Store::create(&place, |_| true, gauge.clone()).unwrap(), gauge)
 }
 
@@ -181,7 +181,7 @@ fn a_capture_never_exceeds_its_size_and_says_what_had_no_room() {
 fn a_size_without_room_for_a_row_is_refused() {
     let dir = Dir::new("tiny");
     let output = dir.output();
-    let place = Place { output: &output, layout: Layout::File, force: false, max_size: 10_000 };
+    let place = Place { output: &output, layout: Layout::File, force: false, max_size: 10_000, stages: Stages::of(96 << 20) };
     let error = Store::create(&place, |_| true, Arc::default()).err().unwrap();
     assert!(error.to_string().contains("--max-size 10000"), "{error}");
     assert!(!partial_path(&output).exists());
@@ -211,7 +211,12 @@ fn the_old_capture_is_there_until_the_new_one_is() {
         let clock = table("clock");
         let make = |layout, number, finish: bool| {
             let (output, gauge) = (dir.output(), Arc::default());
-            let mut store = Store::create(&Place { output: &output, layout, force: true, max_size: 1 << 30 }, |_| true, gauge).unwrap();
+            let mut store = Store::create(
+                &Place { output: &output, layout, force: true, max_size: 1 << 30, stages: Stages::of(96 << 20) },
+                |_| true,
+                gauge,
+            )
+            .unwrap();
             store.write(clock, &rows(number, 1)).unwrap();
             store.write_manifest(&first_page()).unwrap();
             if finish {
@@ -241,7 +246,7 @@ fn a_recording_that_goes_on_is_not_put_aside() {
     let dir = Dir::new("running");
     let (_running, _) = store(&dir, Layout::File, 1 << 30);
     let output = dir.output();
-    let place = Place { output: &output, layout: Layout::File, force: true, max_size: 1 << 30 };
+    let place = Place { output: &output, layout: Layout::File, force: true, max_size: 1 << 30, stages: Stages::of(96 << 20) };
     let error = Store::create(&place, |_| true, Arc::default()).err().unwrap();
     assert!(error.to_string().contains("another recorder"), "{error}");
 }
