@@ -62,11 +62,9 @@ impl PlainColumn {
     }
 
     fn append_to_page(&mut self, array: &ArrayRef) -> Result<()> {
-        if array.null_count() > 0 && self.levels.is_empty() {
+        if let Some(valid) = array.nulls().filter(|valid| valid.null_count() > 0) {
             self.levels.resize(self.rows, 1);
-        }
-        if array.null_count() > 0 {
-            self.levels.extend((0..array.len()).map(|row| u32::from(array.is_valid(row))));
+            self.levels.extend(valid.iter().map(u32::from));
         } else if !self.levels.is_empty() {
             self.levels.resize(self.rows + array.len(), 1);
         }
@@ -106,9 +104,12 @@ impl PlainColumn {
 
 /// The values of the rows that have one, least significant byte first.
 fn put_values<T: ArrowPrimitiveType>(out: &mut Vec<u8>, array: &PrimitiveArray<T>) {
-    let mut put = |value: T::Native| {
-        let bytes = value.to_byte_slice();
-        if cfg!(target_endian = "little") { out.extend_from_slice(bytes) } else { out.extend(bytes.iter().rev()) }
-    };
-    if array.null_count() == 0 { array.values().iter().for_each(|&value| put(value)) } else { array.iter().flatten().for_each(put) }
+    out.reserve(size_of_val(array.values().as_ref()));
+    if cfg!(target_endian = "big") {
+        array.iter().flatten().for_each(|value| out.extend(value.to_byte_slice().iter().rev()));
+    } else if array.null_count() == 0 {
+        out.extend_from_slice(array.values().to_byte_slice());
+    } else {
+        array.iter().flatten().for_each(|value| out.extend_from_slice(value.to_byte_slice()));
+    }
 }

@@ -33,6 +33,11 @@ fn compression() -> Compression {
     Compression::ZSTD(ZstdLevel::default())
 }
 
+/// Whether pages that the calling thread compresses from now on shall take less time and more room: for a recorder that falls behind.
+pub fn hurry(hurry: bool) {
+    crate::coded::hurry(hurry);
+}
+
 /// How a table is written.
 pub fn properties(table: &Table) -> WriterProperties {
     let mut builder = WriterProperties::builder()

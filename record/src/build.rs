@@ -3,6 +3,7 @@
 use crate::drain::{Counters, Drained, Passes, WayBack};
 use crate::flow::Inlet;
 use crate::resolve::HostResolver;
+use crate::scheduling::Governor;
 use crate::stacks::Intake;
 use crate::store::Work;
 use arrow::record_batch::RecordBatch;
@@ -155,7 +156,9 @@ pub fn build(first: Vec<u8>, ready: &Sender<()>, passes: &Passes, outlets: Outle
     let _ = ready.send(());
     let mut pending: Vec<Pending> = Vec::new();
     let mut flushed = Instant::now();
+    let mut governor = Governor::new();
     while tables.open {
+        governor.look();
         match passes.queue.recv_timeout(BATCH_AGE) {
             Ok(Drained::Records { ring, bytes }) => {
                 pending.resize_with(pending.len().max(ring + 1), Pending::default);

@@ -30,6 +30,7 @@ impl<T> Clone for Inlet<T> {
 pub struct Outlet<T> {
     receiver: Receiver<(usize, T)>,
     on_the_way: Arc<AtomicUsize>,
+    budget: usize,
 }
 
 /// The consumer is gone.
@@ -40,7 +41,7 @@ pub struct Gone;
 pub fn flow<T>(budget: usize) -> (Inlet<T>, Outlet<T>) {
     let (sender, receiver) = channel();
     let on_the_way = Arc::new(AtomicUsize::new(0));
-    (Inlet { sender, on_the_way: on_the_way.clone(), budget }, Outlet { receiver, on_the_way })
+    (Inlet { sender, on_the_way: on_the_way.clone(), budget }, Outlet { receiver, on_the_way, budget })
 }
 
 impl<T> Inlet<T> {
@@ -75,6 +76,11 @@ impl<T> Outlet<T> {
     fn took(&self, (bytes, item): (usize, T)) -> T {
         self.on_the_way.fetch_sub(bytes, Ordering::AcqRel);
         item
+    }
+
+    /// Whether so much waits that there is soon no room: from a quarter of the budget on.
+    pub fn is_behind(&self) -> bool {
+        self.on_the_way.load(Ordering::Acquire) > self.budget / 4
     }
 
     /// The next, if one comes in time.

@@ -1,10 +1,10 @@
 //! Who of the recorder runs when the host has no CPU left: the classes of its threads, and memory that stays resident.
 //!
 //! On a host with hundreds of runnable tasks a thread of the ordinary class gets a CPU for some milliseconds a second. A recorder
-//! that waits for that starts minutes late and loses what its rings can't hold. So what starts, drains and keeps the clock is in a
-//! real-time class, and what stands behind it (columns, encoding, disk) has the highest priority that the ordinary class knows.
+//! that waits for that starts minutes late and loses what its rings can't hold. So what starts, keeps the clock, drains and builds
+//! columns is in a real-time class, and what stands behind it (encoding, disk) has the highest priority that the ordinary class knows.
 //!
-//! What keeps that harmless: the real-time threads copy bytes and look at clocks. [`Governor`] takes the class away from the drain
+//! What keeps that harmless: [`Governor`] takes the class away from the drain or the builder
 //! when it needs more than [`REALTIME_SHARE`] of one CPU; the kernel's own limit (`kernel.sched_rt_runtime_us`) stays as it is; the class is
 //! not inherited (`SCHED_RESET_ON_FORK`), neither by threads nor by COMMAND.
 
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 const PRIORITY: i32 = 1;
 /// The highest priority of the ordinary class (setpriority(2)).
 const NICE: i32 = -20;
-/// So much of one CPU may the drain take in the real-time class, of each [`PERIOD`].
+/// So much of one CPU may the drain and the builder each take in the real-time class, of each [`PERIOD`].
 pub const REALTIME_SHARE: f64 = 0.3;
 const PERIOD: Duration = Duration::from_millis(100);
 /// The recorder is killed late when memory is short: what it takes is bounded and little, and it holds the record of why memory is short.
@@ -31,7 +31,7 @@ const CAP_IPC_LOCK: u32 = 14;
 /// What a thread is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// It starts the recording, drains rings or keeps the clock: it never waits for others and takes little CPU.
+    /// It starts the recording, keeps the clock, drains rings or builds columns, and takes little CPU.
     RealTime,
     /// It stands behind these and must keep up.
     Favoured,
@@ -144,7 +144,7 @@ pub fn describe() -> String {
     match GRANTED.get() {
         None => "ordinary".to_owned(),
         Some(Granted { realtime: Ok(()), .. }) => format!(
-            "SCHED_RR {PRIORITY} for starting, draining and the clock (at most {:.0} % of a CPU), nice {NICE} for encoding",
+            "SCHED_RR {PRIORITY} for start, clock, draining and building (at most {:.0} % of a CPU each), nice {NICE} for encoding",
             REALTIME_SHARE * 100.0
         ),
         Some(Granted { realtime: Err(why), nice: Ok(()), .. }) => format!("nice {NICE}, no real-time class ({why})"),
@@ -205,7 +205,7 @@ impl Governor {
         let share = (cpu_ns - self.cpu_ns) as f64 / elapsed.as_nanos() as f64;
         (self.since, self.cpu_ns) = (Instant::now(), cpu_ns);
         if share > REALTIME_SHARE && !self.demoted {
-            set_ordinary();
+            enter(Class::Favoured);
             self.demoted = true;
         } else if share <= REALTIME_SHARE && self.demoted {
             enter(Class::RealTime);

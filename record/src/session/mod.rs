@@ -138,7 +138,7 @@ pub fn record(args: &Record) -> Result<Outcome> {
     let outlets = Outlets { work: work.clone(), stacks, most: budget.stages.columns };
     let builder = {
         let (first, counters, ready) = (std::mem::take(&mut attached.snapshot), counters.clone(), ready.clone());
-        thread(Class::Favoured, "ebrec-build", move || crate::build::build(first, &ready, &passes, outlets, counters, boot_to_utc_ns))?
+        thread(Class::RealTime, "ebrec-build", move || crate::build::build(first, &ready, &passes, outlets, counters, boot_to_utc_ns))?
     };
     let (end, ends) = channel();
     let ending = Arc::new(AtomicBool::new(false));

@@ -194,6 +194,7 @@ impl Store {
     fn run_until_failure(&mut self, work: &Outlet<Work>) -> Result<()> {
         let mut checked = Instant::now();
         loop {
+            segment::hurry(work.is_behind());
             match work.recv_timeout(LOOK) {
                 Ok(Work::Batch(table, batch)) => self.write(table, &batch)?,
                 Ok(Work::Replace(table, batch)) => self.replace(table, &batch)?,
