@@ -329,6 +329,27 @@ static __always_inline bool is_self(__u32 pid)
 	return pid == self_tgid && !include_self;
 }
 
+/* Eight bytes of a string, without those behind the first NUL; the first byte is the lowest. */
+static __always_inline __u64 until_nul(__u64 bytes, __u64 *nul)
+{
+	/* The highest bit of each byte that is zero, and of some behind the first of them. */
+	*nul = (bytes - 0x0101010101010101ULL) & ~bytes & 0x8080808080808080ULL;
+	return bytes & ((*nul & -*nul) - 1);
+}
+
+/* Whether --comm names a task with this name. Before 5.17, when __set_task_comm of fs/exec.c began to pad it, the kernel leaves in
+ * a name what stood behind its NUL before; a key of a map is compared whole. A function of its own, verified once. */
+__noinline int is_wanted_comm(__u64 first, __u64 second)
+{
+	__u64 nul, name[2];
+
+	name[0] = until_nul(first, &nul);
+	if (nul)
+		second = 0;
+	name[1] = until_nul(second, &nul);
+	return !!bpf_map_lookup_elem(&wanted_comms, name);
+}
+
 /* Whether the filters let a task through; its identity is filled in already. The idle task is nobody. */
 static __always_inline bool is_wanted(const struct ebrec_task *id, struct task_struct *task)
 {
@@ -340,7 +361,7 @@ static __always_inline bool is_wanted(const struct ebrec_task *id, struct task_s
 		if (!bpf_map_lookup_elem(&wanted, &key))
 			return false;
 	}
-	if (filter_comm && !bpf_map_lookup_elem(&wanted_comms, id->comm))
+	if (filter_comm && !is_wanted_comm(((__u64 *)id->comm)[0], ((__u64 *)id->comm)[1]))
 		return false;
 	if (filter_cgroup && !in_wanted_cgroup(task))
 		return false;

@@ -66,8 +66,13 @@ struct super_block {
 	struct file_system_type *s_type;
 };
 
+typedef struct {
+	unsigned int val;
+} kuid_t;
+
 struct inode {
 	__u16 i_mode;
+	kuid_t i_uid;
 	struct super_block *i_sb;
 	unsigned long i_ino;
 	__s64 i_size;
@@ -173,10 +178,6 @@ struct cgroup {
 struct css_set {
 	struct cgroup *dfl_cgrp;
 };
-
-typedef struct {
-	unsigned int val;
-} kuid_t;
 
 struct cred {
 	kuid_t uid;
@@ -478,6 +479,7 @@ struct bpf_iter__bpf_map_elem {
 #define SIGNAL_GROUP_EXIT 0x00000004 /* include/linux/sched/signal.h */
 #define TASK_REPORT_MAX 0x100 /* bit above all that task_state_index() reports; set for a preempted task */
 #define S_IFMT 0170000
+#define S_ISUID 04000
 #define S_IFREG 0100000
 #define S_IFSOCK 0140000
 #define S_IFBLK 0060000

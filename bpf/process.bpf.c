@@ -25,14 +25,30 @@ int BPF_PROG(process__fork__tp_btf, struct task_struct *parent, struct task_stru
 	return 0;
 }
 
-static __always_inline void put_exec(struct ebrec_process_exec *event, struct ebrec_task *caller, int ret)
+/* The effective user that called for the program FILE, whose credentials are in place by now. If it is a setuid program, they are
+ * its owner's; the real user is still the caller's (execve(2)). */
+static __always_inline __u32 caller_of(struct task_struct *task, struct file *file)
+{
+	__u32 user = BPF_CORE_READ(task, cred, euid.val);
+	struct inode *inode;
+
+	if (!file)
+		return user;
+	inode = BPF_CORE_READ(file, f_inode);
+	if (BPF_CORE_READ(inode, i_mode) & S_ISUID && BPF_CORE_READ(inode, i_uid.val) == user)
+		return BPF_CORE_READ(task, cred, uid.val);
+	return user;
+}
+
+/* FILE is what was executed, NULL if that failed: then nothing has changed. */
+static __always_inline void put_exec(struct ebrec_process_exec *event, struct ebrec_task *caller, struct file *file, int ret)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 
 	event->head.task = *caller;
 	event->cgroup_id = bpf_get_current_cgroup_id();
 	event->ppid = BPF_CORE_READ(task, real_parent, tgid);
-	event->uid = BPF_CORE_READ(task, cred, euid.val);
+	event->uid = caller_of(task, file);
 	event->ret = ret;
 	event->args_truncated = 0;
 }
@@ -89,7 +105,7 @@ static __always_inline long args_allowed(long len, __u64 now)
 		long name_len, args_len = allowed;                                                       \
 		if (!event)                                                                              \
 			return 0;                                                                        \
-		put_exec(&event->exec, &caller, 0);                                                      \
+		put_exec(&event->exec, &caller, file, 0);                                                \
 		event->exec.args_truncated = allowed < len;                                              \
 		name_len = bpf_probe_read_kernel_str(event->tail, NAME_MAX, filename);                   \
 		if (name_len <= 0 || name_len > (NAME_MAX)) {                                            \
@@ -115,6 +131,7 @@ int BPF_PROG(process__exec__tp_btf, struct task_struct *task, int old_pid, struc
 	unsigned long args = BPF_CORE_READ(task, mm, arg_start);
 	long len = BPF_CORE_READ(task, mm, arg_end) - args;
 	const char *filename = BPF_CORE_READ(bprm, filename);
+	struct file *file = BPF_CORE_READ(bprm, file);
 	struct ebrec_task caller;
 	long allowed;
 
@@ -154,7 +171,7 @@ static __always_inline int on_exec_failed(const char *user_filename, const char 
 	event = reserve(EBREC_PROCESS_EXEC, sizeof(*event), bpf_ktime_get_boot_ns());
 	if (!event)
 		return 0;
-	put_exec(&event->exec, &caller, ret);
+	put_exec(&event->exec, &caller, NULL, ret);
 	at = bpf_probe_read_user_str(event->tail, 4096, user_filename);
 	if (at <= 0 || at > 4096) {
 		event->tail[0] = 0;

@@ -22,6 +22,7 @@ use crate::summary;
 use crate::triage::Threshold;
 use crate::window;
 use clap::ArgMatches;
+use ebrec_format::text::stored;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
@@ -228,15 +229,20 @@ pub async fn open(paths: &[PathBuf], globals: &Globals, queries: &Queries) -> Re
         return Err(Error::text("which capture?").hint("ebrec analyze FILE [COMMAND]; ebrec analyze help lists the commands"));
     }
     let captures = Engine::open(paths).map_err(|error| misspelled(error, paths, queries))?;
-    let filter = Filter { pid: globals.pid, tid: globals.tid, comm: globals.comm.clone(), ..Filter::default() };
+    let filter = Filter {
+        pid: globals.pid,
+        tid: globals.tid,
+        comm: globals.comm.as_deref().map(|comm| stored(comm).into_owned()),
+        ..Filter::default()
+    };
     let mut filters = Vec::new();
     for capture in &captures {
         filters.push(window::resolve(capture, globals.from, globals.to, filter.clone())?);
     }
-    if let Some(cgroup) = &globals.cgroup {
+    if let Some(cgroup) = globals.cgroup.as_deref().map(stored) {
         for (capture, filter) in captures.iter().zip(&mut filters) {
             let whole = Engine::new(vec![capture.clone()], vec![Filter::default()], globals.memory, Queries::default())?;
-            filter.cgroup = Some((cgroup.clone(), Arc::new(cgroup::processes(&whole, cgroup).await?)));
+            filter.cgroup = Some((cgroup.to_string(), Arc::new(cgroup::processes(&whole, &cgroup).await?)));
         }
     }
     Engine::new(captures, filters, globals.memory, queries.clone())

@@ -5,6 +5,7 @@
 
 use crate::coded::{DataPage, chunk, compress, put_levels};
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
+use arrow::compute::take;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, Int32Type, Int64Type, ToByteSlice as _};
 use bytes::Bytes;
 use parquet::basic::Compression;
@@ -44,8 +45,11 @@ impl PlainColumn {
         self.levels.capacity() * size_of::<u32>() + self.values.capacity() + self.bits.capacity() + pages
     }
 
-    /// Adds rows.
+    /// Adds rows: plain values, or a dictionary of them.
     pub(crate) fn append(&mut self, array: &ArrayRef) -> Result<()> {
+        if let Some(coded) = array.as_any_dictionary_opt() {
+            return self.append(&take(coded.values(), coded.keys(), None)?);
+        }
         if !self.nullable && array.null_count() > 0 {
             return Err(ParquetError::General("a null in a column that has none".to_owned()));
         }

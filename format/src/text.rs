@@ -59,6 +59,12 @@ pub fn unescape(text: &str) -> Vec<u8> {
     out
 }
 
+/// What somebody typed as a capture has it: a name as `ls`, `ps` and `systemctl` show it is escaped, and one that was copied from a
+/// capture already is.
+pub fn stored(typed: &str) -> Cow<'_, str> {
+    if escape(&unescape(typed)) == typed { Cow::Borrowed(typed) } else { escape(typed.as_bytes()) }
+}
+
 /// A NUL-padded C string as text.
 pub fn c_str(bytes: &[u8]) -> Cow<'_, str> {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
@@ -75,6 +81,16 @@ mod tests {
         for bytes in [&b""[..], b"plain", b"a\\b", b"\\x41", b"\xff\xfe", "h\u{e9}".as_bytes(), b"\\\\\\", &all] {
             assert_eq!(unescape(&escape(bytes)), bytes, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn names_are_found_as_they_are_shown_and_as_they_are_stored() {
+        for name in ["plain", "C:\\win\\a.exe", "system-serial\\x2dgetty.slice", "\\"] {
+            let kept = escape(name.as_bytes());
+            assert_eq!(stored(name), kept, "typed {name}");
+            assert_eq!(stored(&kept), kept, "copied {kept}");
+        }
+        assert_eq!(stored("a\\xff"), "a\\xff", "a byte that is no text can only be given as it is stored");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Filters act: what was asked for is all there, and nothing else is.
 
-use ebrec_tests::{Capture, Context, Program, Recorder, Result, int, list, program, recorded, require_bpf, text, workload};
+use ebrec_tests::{
+    Capture, Context, Program, Recorder, Result, TempDir, analyze, int, list, program, recorded, require_bpf, text, workload,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -178,6 +180,24 @@ fn a_cgroup_selects_the_processes_in_it_and_below() -> Result<()> {
     let bytes = int(&truth["totals"]["tx_bytes"])?;
     assert_eq!(capture.number("SELECT sum(bytes) FROM tcp_send")?, bytes);
     assert_eq!(capture.number("SELECT sum(tx_bytes) FROM tcp_close")?, bytes);
+    Ok(())
+}
+
+/// Names with backslashes are everyday names: systemd's escapes, programs of Wine. Whoever asks for one types what `ls` and `ps` show, or
+/// copies what the capture has.
+#[test]
+fn names_with_backslashes_are_found_as_they_are_shown() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let dir = TempDir::new("backslash")?;
+    let file = dir.path().join("C:\\win\\a.exe");
+    std::fs::copy("/bin/true", &file).context("copy a program")?;
+    let (_, capture) = recorded(&["--probes", "process"], || Command::new(&file).status().context("run it"))?;
+    for name in ["C:\\win\\a.exe", "C:\\\\win\\\\a.exe"] {
+        for args in [&["--comm", name, "execsnoop"][..], &["execsnoop", "-n", name]] {
+            let ran = analyze(capture.path(), args)?.succeeded()?;
+            assert_eq!(ran.stdout.lines().filter(|line| line.contains("a.exe")).count(), 1, "{args:?}: {}", ran.stdout);
+        }
+    }
     Ok(())
 }
 

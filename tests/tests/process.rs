@@ -1,10 +1,13 @@
 //! Processes and threads in a capture are those that there were: `process_fork`, `process_exec`, `process_exit`, `process`.
 
 use ebrec_format::text::unescape;
-use ebrec_tests::{Context, Result, int, list, recorded, require_bpf, text, workload};
+use ebrec_tests::{Context, Result, TempDir, int, list, recorded, require_bpf, text, workload};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 const PROCESS: &[&str] = &["--probes", "process"];
 
@@ -73,6 +76,37 @@ fn every_exec_is_recorded_as_it_was_called() -> Result<()> {
         }
     }
     assert_eq!((succeeded, failed), (int(&truth["totals"]["execs_ok"])?, int(&truth["totals"]["execs_failed"])?));
+    Ok(())
+}
+
+/// The tracepoint comes when the program's credentials are in place: a setuid program's are its owner's.
+#[test]
+fn a_setuid_program_was_called_by_its_caller() -> Result<()> {
+    const NOBODY: u32 = 65534;
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let dir = TempDir::new("setuid")?;
+    std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).context("open the directory")?;
+    let (plain, setuid) = (dir.path().join("plain"), dir.path().join("setuid"));
+    for (file, mode) in [(&plain, 0o755), (&setuid, 0o4755)] {
+        std::fs::copy("/bin/true", file).context("copy a program")?;
+        std::fs::set_permissions(file, Permissions::from_mode(mode)).context("set its mode")?;
+    }
+    let ((), capture) = recorded(PROCESS, || {
+        for file in [&plain, &setuid] {
+            Command::new(file).uid(NOBODY).gid(NOBODY).status().context("run it as nobody")?;
+            Command::new(file).status().context("run it")?;
+        }
+        Ok(())
+    })?;
+    for file in [&plain, &setuid] {
+        let rows = capture.sql(&format!("SELECT uid FROM process_exec WHERE filename = '{}' AND ret = 0 ORDER BY ts", file.display()))?;
+        assert_eq!(
+            rows.iter().map(|row| row["uid"].as_i64()).collect::<Vec<_>>(),
+            [Some(i64::from(NOBODY)), Some(0)],
+            "{}",
+            file.display()
+        );
+    }
     Ok(())
 }
 

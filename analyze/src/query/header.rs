@@ -359,3 +359,55 @@ fn complete(query: &Query) -> Result<(), String> {
 pub fn placeholders(text: &str) -> impl Iterator<Item = &str> {
     text.split('{').skip(1).filter_map(|rest| rest.split_once('}').map(|(name, _)| name))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// The same numbers on every machine.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) as usize % limit.max(1)
+        }
+    }
+
+    /// Queries come from colleagues, too (`--queries`): whatever stands in one, it is taken or refused with a reason.
+    #[test]
+    fn no_header_panics() {
+        /// What means something in a header.
+        const TELLING: [&str; 12] =
+            ["--", "-- param", "-- column", "histogram", ":", "=", "{}", "'", "\"", "\u{0}", "é", "99999999999999999999"];
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries");
+        let mut texts: Vec<String> = std::fs::read_dir(directory)
+            .unwrap()
+            .filter_map(|file| Some(file.ok()?.path()).filter(|path| path.extension().is_some_and(|extension| extension == "sql")))
+            .map(|path| std::fs::read_to_string(path).unwrap())
+            .collect();
+        texts.sort();
+        assert!(texts.len() > 30);
+        let mut random = Random(5);
+        let mut refused = 0;
+        for nth in 0..1500 {
+            let mut words: Vec<char> = texts[nth % texts.len()].chars().take(1500).collect();
+            for _ in 0..=random.below(4) {
+                let (at, other) = (random.below(words.len()), random.below(words.len()));
+                match random.below(4) {
+                    0 => drop(words.splice(at..at, TELLING[random.below(TELLING.len())].chars())),
+                    1 => drop(words.splice(at..(at + random.below(40)).min(words.len()), None)),
+                    2 => words.swap(at, other),
+                    _ => {
+                        let piece: Vec<char> = words.iter().skip(other).take(random.below(60)).copied().collect();
+                        words.splice(at..at, piece);
+                    }
+                }
+            }
+            let text: String = words.into_iter().collect();
+            refused += usize::from(parse("spoiled", text.leak()).is_err());
+        }
+        assert!(refused > 100, "{refused}: what is spoiled is hardly ever noticed");
+    }
+}

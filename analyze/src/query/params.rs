@@ -6,6 +6,7 @@ use crate::errno;
 use crate::error::{Error, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use datafusion::common::ScalarValue;
+use ebrec_format::text::stored;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -119,7 +120,11 @@ fn value(param: &Param, matches: &ArgMatches) -> Result<ScalarValue> {
         ParamType::Flag => ScalarValue::Boolean(Some(matches.try_get_one::<bool>(param.name).map_err(wrong)?.copied().unwrap_or(false))),
         ParamType::Int | ParamType::Errno => ScalarValue::Int64(matches.try_get_one::<i64>(param.name).map_err(wrong)?.copied()),
         ParamType::Seconds | ParamType::Number => ScalarValue::Float64(matches.try_get_one::<f64>(param.name).map_err(wrong)?.copied()),
-        ParamType::Text | ParamType::Choice(_) => ScalarValue::Utf8(matches.try_get_one::<String>(param.name).map_err(wrong)?.cloned()),
+        ParamType::Text => {
+            let typed = matches.try_get_one::<String>(param.name).map_err(wrong)?;
+            ScalarValue::Utf8(typed.map(|typed| stored(typed).into_owned()))
+        }
+        ParamType::Choice(_) => ScalarValue::Utf8(matches.try_get_one::<String>(param.name).map_err(wrong)?.cloned()),
         ParamType::Ints => match matches.try_get_many::<i64>(param.name).map_err(wrong)? {
             Some(numbers) => {
                 let numbers: Vec<ScalarValue> = numbers.map(|number| ScalarValue::Int64(Some(*number))).collect();
