@@ -36,7 +36,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use watch::{Supervisor, Unfinished};
 
-/// How long COMMAND may have to wait until the processes of the start are named.
+/// How long the start waits at most until the processes that are there are named: who hears that recording has begun may end some.
 const START_PATIENCE: Duration = Duration::from_millis(300);
 
 /// How a recording ended.
@@ -154,11 +154,12 @@ pub fn record(args: &Record) -> Result<Outcome> {
     let hooks = loaded.hooks.iter().filter(|hook| hook.probe != "core");
     let hooks = hooks.filter(|hook| !hook.is_off());
     let missing = hooks.clone().filter(|hook| hook.choice.is_err()).count();
-    report::recording(args, &output, hooks.count() - missing, missing, loaded.hooks.iter());
+    let patience = Instant::now() + START_PATIENCE;
     for _ in 0..3 {
         // What takes longer, or has failed, is seen below.
-        let _ = is_ready.recv_timeout(START_PATIENCE);
+        let _ = is_ready.recv_timeout(patience.saturating_duration_since(Instant::now()));
     }
+    report::recording(args, &output, hooks.count() - missing, missing, loaded.hooks.iter());
     if let Some(command) = &mut command {
         command.start();
     }
