@@ -93,7 +93,7 @@ fn main() -> ExitCode {
 fn parsed() -> Cli {
     let mut command = Cli::command();
     if std::env::var_os("EBREC_FRONT").is_some() {
-        command = command.bin_name("ebrec record").mut_subcommand("check", |check| check.bin_name("ebrec check"));
+        command = command.bin_name("ebrec record").mut_subcommand("check", |check| check.override_usage("ebrec check [OPTIONS]"));
     }
     // What can't be had from the matches is a fault of the declaration, and is reported as clap does.
     Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())

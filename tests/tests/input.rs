@@ -54,3 +54,16 @@ fn flipped_bytes_give_an_error_or_an_answer_but_no_crash() -> Result<()> {
     assert!(!list(&truth["threads"])?.is_empty());
     Ok(())
 }
+
+/// A usage line is copied into a runbook: it names the command that was typed, and is in PATH.
+#[test]
+fn usage_names_the_command_that_was_typed() -> Result<()> {
+    for command in ["record", "check", "analyze"] {
+        let ran = run(Program::Front, [command, "--help"])?.succeeded()?;
+        let usage = ran.stdout.lines().find(|line| line.starts_with("Usage:")).context("no usage")?;
+        assert!(usage.starts_with(&format!("Usage: ebrec {command}")), "{usage}");
+    }
+    let version = run(Program::Front, ["--version"])?.succeeded()?.stdout;
+    assert!(version.starts_with("ebrec "), "{version}");
+    Ok(())
+}
