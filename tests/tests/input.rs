@@ -1,7 +1,8 @@
 //! What is not a whole capture, made from a real one, is refused with a reason and never with a panic.
 
-use ebrec_tests::{Context, Program, Ran, Result, list, recorded, require_bpf, run, workload};
+use ebrec_tests::{Context, Program, Ran, Result, list, program, recorded, require_bpf, run, workload};
 use std::path::Path;
+use std::process::Command;
 
 /// Asks for rows of a file that is no capture.
 fn ask(path: &Path) -> Result<Ran> {
@@ -58,10 +59,19 @@ fn flipped_bytes_give_an_error_or_an_answer_but_no_crash() -> Result<()> {
 /// A usage line is copied into a runbook: it names the command that was typed, and is in PATH.
 #[test]
 fn usage_names_the_command_that_was_typed() -> Result<()> {
-    for command in ["record", "check", "analyze"] {
-        let ran = run(Program::Front, [command, "--help"])?.succeeded()?;
-        let usage = ran.stdout.lines().find(|line| line.starts_with("Usage:")).context("no usage")?;
-        assert!(usage.starts_with(&format!("Usage: ebrec {command}")), "{usage}");
+    let said = |of: Program, args: &[&str]| -> Result<String> {
+        // As the front command calls it.
+        let ran = Command::new(program(of)?).args(args).env("EBREC_FRONT", "1").output().context("run it")?;
+        Ok(String::from_utf8_lossy(&ran.stdout).into_owned())
+    };
+    for (of, args, command) in [
+        (Program::Record, &["--help"][..], "ebrec record"),
+        (Program::Record, &["check", "--help"], "ebrec check"),
+        (Program::Analyze, &["--help"], "ebrec analyze"),
+    ] {
+        let help = said(of, args)?;
+        let usage = help.lines().find(|line| line.starts_with("Usage:")).context("no usage")?;
+        assert!(usage.starts_with(&format!("Usage: {command} ")), "{usage}");
     }
     let version = run(Program::Front, ["--version"])?.succeeded()?.stdout;
     assert!(version.starts_with("ebrec "), "{version}");
