@@ -266,8 +266,8 @@ static __always_inline void put_task(struct ebrec_task *out, struct task_struct 
 	put_thread(out, task);
 }
 
-/* When the current process began. A function of its own, verified once in each program: kernels up to 6.18 go through the names of
- * all their types three times for a pointer that is loaded from a task (btf_nested_type_is_trusted of kernel/bpf/btf.c), on each
+/* When the current process began. A function of its own, verified once in each program: kernels (6.18 is one) go through the names
+ * of all their types three times for a pointer that is loaded from a task (btf_nested_type_is_trusted of kernel/bpf/btf.c), on each
  * way through a program that leads there, and that was a third of the time that loading took. */
 __noinline __u64 current_start(void)
 {
