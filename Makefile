@@ -9,6 +9,7 @@
 #   make test-kernels the probes on Debian's kernels from 5.10 to the newest, in qemu
 #   make proof        what the promises of docs/PROMISES.md give, kills, power losses, failing disks and floods included; an hour
 #   make fuzz         coverage-guided fuzzing of what reads captures and kernel records, FUZZ_SECONDS for each target
+#   make mutants      spoils the recorder in one place at a time, and sees whether a test fails
 #   make calibrate    how often `ebrec compare` is wrong, on captures recorded in qemu
 #   make bless        rewrite the files that are generated from declarations
 
@@ -28,7 +29,7 @@ TESTED := EBREC_RECORD=$(CURDIR)/$(BIN)/ebrec-record EBREC_WORKLOAD=$(CURDIR)/$(
 # What the tests compile is linted on the way.
 LINTED := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/clippy
 
-.PHONY: quickstart test build install bench soak test-kernels proof fuzz calibrate bless deps test-deps rust check-format recorder workload analyzer clean
+.PHONY: quickstart test build install bench soak test-kernels proof fuzz mutants calibrate bless deps test-deps rust check-format recorder workload analyzer clean
 
 quickstart: deps build
 	scripts/demo
@@ -73,6 +74,10 @@ proof: deps test-deps rust recorder workload
 
 fuzz: rust
 	tests/fuzz/run
+
+mutants: deps test-deps rust workload
+	$(LINTED) $(CARGO) build --locked --workspace --bins
+	$(SUDO) env $(LINTED) EBREC_WORKLOAD=$(CURDIR)/$(BIN)/ebrec-workload tests/mutants
 
 soak: build workload
 	$(SUDO) tests/soak

@@ -57,6 +57,11 @@ const volatile __u32 filter_cgroup = 0;
 /* The wanted cgroups: id and depth below the root, or below the one that the recorder's cgroup namespace shows as its root. */
 const volatile __u64 cgroup_ids[4] = {};
 const volatile __u32 cgroup_levels[4] = {};
+/* Their paths, filled up with NULs; empty if they are longer, or aren't what the kernel calls them (cgroup namespaces). */
+#define CGROUP_PATH_MOST 256
+const volatile char cgroup_paths[4][CGROUP_PATH_MOST] = {};
+/* The ids under which they were made again, by a service's restart say; 0: they weren't. */
+__u64 cgroup_again[4] = {};
 /* The recorder's own cgroup: its depth as its namespace shows it. */
 const volatile __u32 own_cgroup_depth = 0;
 /* Record the recorder too. */
@@ -317,8 +322,12 @@ static __always_inline bool in_wanted_cgroup(struct task_struct *task)
 		if (i >= filter_cgroup)
 			return false;
 		__u32 level = cgroup_levels[i] + cgroup_root_level;
+		__u64 id;
 
-		if ((__u32)BPF_CORE_READ(cgroup, level) >= level && cgroup_ancestor_id(cgroup, level) == cgroup_ids[i])
+		if ((__u32)BPF_CORE_READ(cgroup, level) < level)
+			continue;
+		id = cgroup_ancestor_id(cgroup, level);
+		if (id == cgroup_ids[i] || (id && id == *(volatile __u64 *)&cgroup_again[i]))
 			return true;
 	}
 	return false;

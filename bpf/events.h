@@ -54,37 +54,38 @@ enum ebrec_table {
 	EBREC_PROCESS_EXEC = 1,
 	EBREC_PROCESS_EXIT = 2,
 	EBREC_PROCESS = 3,
-	EBREC_SCHED_SWITCH = 4,
-	EBREC_SCHED_WAKEUP = 5,
-	EBREC_TCP_CONNECTION = 6,
-	EBREC_TCP_CONNECT = 7,
-	EBREC_TCP_ACCEPT = 8,
-	EBREC_TCP_CLOSE = 9,
-	EBREC_TCP_STATE = 10,
-	EBREC_TCP_SEND = 11,
-	EBREC_TCP_RECV = 12,
-	EBREC_TCP_RETRANSMIT = 13,
-	EBREC_TCP_RESET = 14,
-	EBREC_TCP_RTT = 15,
-	EBREC_TCP_SOCKET = 16,
-	EBREC_SIGNAL = 17,
-	EBREC_OOM_KILL = 18,
-	EBREC_HARDIRQ = 19,
-	EBREC_SOFTIRQ = 20,
-	EBREC_MAJOR_FAULT = 21,
-	EBREC_BLOCK_IO = 22,
-	EBREC_FILE_OPEN = 23,
-	EBREC_FILE_UNLINK = 24,
-	EBREC_FILE_IO = 25,
-	EBREC_DNS_LOOKUP = 26,
-	EBREC_DNS_QUERY = 27,
-	EBREC_SYSCALL = 28,
-	EBREC_PAGE_CACHE = 29,
-	EBREC_CPU_SAMPLE = 30,
-	EBREC_OFF_CPU_SAMPLE = 31,
-	EBREC_STACK = 32,
-	EBREC_FILE_PATH = 33,
-	EBREC_TABLES = 43,
+	EBREC_CGROUP = 4,
+	EBREC_SCHED_SWITCH = 5,
+	EBREC_SCHED_WAKEUP = 6,
+	EBREC_TCP_CONNECTION = 7,
+	EBREC_TCP_CONNECT = 8,
+	EBREC_TCP_ACCEPT = 9,
+	EBREC_TCP_CLOSE = 10,
+	EBREC_TCP_STATE = 11,
+	EBREC_TCP_SEND = 12,
+	EBREC_TCP_RECV = 13,
+	EBREC_TCP_RETRANSMIT = 14,
+	EBREC_TCP_RESET = 15,
+	EBREC_TCP_RTT = 16,
+	EBREC_TCP_SOCKET = 17,
+	EBREC_SIGNAL = 18,
+	EBREC_OOM_KILL = 19,
+	EBREC_HARDIRQ = 20,
+	EBREC_SOFTIRQ = 21,
+	EBREC_MAJOR_FAULT = 22,
+	EBREC_BLOCK_IO = 23,
+	EBREC_FILE_OPEN = 24,
+	EBREC_FILE_UNLINK = 25,
+	EBREC_FILE_IO = 26,
+	EBREC_DNS_LOOKUP = 27,
+	EBREC_DNS_QUERY = 28,
+	EBREC_SYSCALL = 29,
+	EBREC_PAGE_CACHE = 30,
+	EBREC_CPU_SAMPLE = 31,
+	EBREC_OFF_CPU_SAMPLE = 32,
+	EBREC_STACK = 33,
+	EBREC_FILE_PATH = 34,
+	EBREC_TABLES = 44,
 };
 
 _Static_assert(__builtin_offsetof(struct ebrec_task, start) == 0, "ebrec_task.start");
@@ -190,6 +191,16 @@ _Static_assert(__builtin_offsetof(struct ebrec_process, proc) == 80, "ebrec_proc
 _Static_assert(__builtin_offsetof(struct ebrec_process, pad) == 84, "ebrec_process.pad");
 _Static_assert(sizeof(struct ebrec_process) == 88, "ebrec_process");
 
+/* A cgroup of the v2 hierarchy: one that existed at the start of the window, or was made in it. What it is of is read from its path, which systemd and the runtimes of containers choose. */
+struct ebrec_cgroup {
+	struct ebrec_head head; /* Who made it. Null: it existed at the start. */
+	__u64 cgroup_id; /* Its id, as other tables have it. */
+};
+/* Followed by the variable-length field path: Its path. */
+_Static_assert(__builtin_offsetof(struct ebrec_cgroup, head) == 0, "ebrec_cgroup.head");
+_Static_assert(__builtin_offsetof(struct ebrec_cgroup, cgroup_id) == 48, "ebrec_cgroup.cgroup_id");
+_Static_assert(sizeof(struct ebrec_cgroup) == 56, "ebrec_cgroup");
+
 /* A context switch: which task left the CPU and how, which one got it and how long it had waited. The acting task is the one that left. At the window's end there is a row for each CPU on which a task runs then: it has neither `prev_state` nor a next task, and makes `prev_ran_ns` complete. Of a switch between a task that is recorded and one that isn't (the recorder's own threads; what filters leave out), the columns about the latter are null, but for the idle task's identity. */
 struct ebrec_sched_switch {
 	struct ebrec_head head; /* The task that left the CPU. */
@@ -239,19 +250,19 @@ _Static_assert(__builtin_offsetof(struct ebrec_tcp_connection, direction) == 112
 _Static_assert(__builtin_offsetof(struct ebrec_tcp_connection, pad) == 116, "ebrec_tcp_connection.pad");
 _Static_assert(sizeof(struct ebrec_tcp_connection) == 120, "ebrec_tcp_connection");
 
-/* An outbound connection was established, or the attempt failed. */
+/* An outbound connection was established, the attempt failed or was given up; or, at the end of the window, is still pending. Also one that failed before anything was sent (no route, no port left, a firewall's rule): what connect(2) returned. */
 struct ebrec_tcp_connect {
 	struct ebrec_conn_head head; /* Connection. */
 	struct ebrec_endpoints ends; /* Both ends. */
-	__u64 latency_ns; /* From the SYN to the answer. Null: it began before the window. */
-	__u32 errno; /* 0, or why it failed. Null: given up by the program. */
-	__u32 pad; /* Padding. */
+	__u64 latency_ns; /* From the SYN to the answer; if it is pending, to the window's end. Null: it began before the window. */
+	__u32 errno; /* 0, or why it failed. Null: given up or pending. */
+	__u32 outcome; /* What became of it. Null in captures of older recorders. */
 };
 _Static_assert(__builtin_offsetof(struct ebrec_tcp_connect, head) == 0, "ebrec_tcp_connect.head");
 _Static_assert(__builtin_offsetof(struct ebrec_tcp_connect, ends) == 56, "ebrec_tcp_connect.ends");
 _Static_assert(__builtin_offsetof(struct ebrec_tcp_connect, latency_ns) == 96, "ebrec_tcp_connect.latency_ns");
 _Static_assert(__builtin_offsetof(struct ebrec_tcp_connect, errno) == 104, "ebrec_tcp_connect.errno");
-_Static_assert(__builtin_offsetof(struct ebrec_tcp_connect, pad) == 108, "ebrec_tcp_connect.pad");
+_Static_assert(__builtin_offsetof(struct ebrec_tcp_connect, outcome) == 108, "ebrec_tcp_connect.outcome");
 _Static_assert(sizeof(struct ebrec_tcp_connect) == 112, "ebrec_tcp_connect");
 
 /* An inbound connection was accepted by a program. */
@@ -321,7 +332,7 @@ _Static_assert(sizeof(struct ebrec_tcp_recv) == 64, "ebrec_tcp_recv");
 
 /* A segment was sent again. Several segments that leave as one (GSO) are one row. */
 struct ebrec_tcp_retransmit {
-	struct ebrec_conn_head head; /* Connection. */
+	struct ebrec_conn_head head; /* Connection. Of a SYN that is answered once more (state `NEW_SYN_RECV`), the listening socket. */
 	struct ebrec_endpoints ends; /* Both ends. */
 	__u32 state; /* State of the connection. */
 	__u32 kind; /* What made it. */
@@ -526,13 +537,15 @@ _Static_assert(sizeof(struct ebrec_block_io) == 136, "ebrec_block_io");
 /* A call to open a file (open, openat, openat2, creat), failed ones too. `ts` is when the call began, if that was in the window. */
 struct ebrec_file_open {
 	struct ebrec_head head; /* Caller. */
-	__u64 latency_ns; /* How long the call took. Null: it began before the window. */
+	__u64 latency_ns; /* How long the call took. Null: it began before the window, or was refused. */
 	__u32 uid; /* Effective user of the caller. */
 	__u32 flags; /* Flags, as open(2) names them; what has no name as octal number. Null: unreadable. */
 	__u32 mode; /* Permissions of the file that is to be made, octal, before the umask. Null: none is to be made. */
 	__u32 fd; /* The descriptor. Null: the call failed. */
 	__u32 errno; /* 0, or why it failed. A call that a signal interrupts is EINTR here, although the kernel may repeat it. */
 	__u32 is_new; /* Whether the call made the file. */
+	__u32 outcome; /* What became of it. Null in captures of older recorders. */
+	__u32 pad; /* Padding. */
 };
 /* Followed by the variable-length field path: The directory's number, then the path and its NUL, if it was readable. */
 _Static_assert(__builtin_offsetof(struct ebrec_file_open, head) == 0, "ebrec_file_open.head");
@@ -543,20 +556,22 @@ _Static_assert(__builtin_offsetof(struct ebrec_file_open, mode) == 64, "ebrec_fi
 _Static_assert(__builtin_offsetof(struct ebrec_file_open, fd) == 68, "ebrec_file_open.fd");
 _Static_assert(__builtin_offsetof(struct ebrec_file_open, errno) == 72, "ebrec_file_open.errno");
 _Static_assert(__builtin_offsetof(struct ebrec_file_open, is_new) == 76, "ebrec_file_open.is_new");
-_Static_assert(sizeof(struct ebrec_file_open) == 80, "ebrec_file_open");
+_Static_assert(__builtin_offsetof(struct ebrec_file_open, outcome) == 80, "ebrec_file_open.outcome");
+_Static_assert(__builtin_offsetof(struct ebrec_file_open, pad) == 84, "ebrec_file_open.pad");
+_Static_assert(sizeof(struct ebrec_file_open) == 88, "ebrec_file_open");
 
 /* A call to remove a file's name (unlink, unlinkat), failed ones too; not directories, and not files that another one is renamed to. `ts` is when the call began, if that was in the window. */
 struct ebrec_file_unlink {
 	struct ebrec_head head; /* Caller. */
-	__u64 latency_ns; /* How long the call took. Null: it began before the window. */
+	__u64 latency_ns; /* How long the call took. Null: it began before the window, or was refused. */
 	__u32 errno; /* 0, or why it failed. */
-	__u32 pad; /* Padding. */
+	__u32 outcome; /* What became of it. Null in captures of older recorders. */
 };
 /* Followed by the variable-length field path: The same as of `file_open`. */
 _Static_assert(__builtin_offsetof(struct ebrec_file_unlink, head) == 0, "ebrec_file_unlink.head");
 _Static_assert(__builtin_offsetof(struct ebrec_file_unlink, latency_ns) == 48, "ebrec_file_unlink.latency_ns");
 _Static_assert(__builtin_offsetof(struct ebrec_file_unlink, errno) == 56, "ebrec_file_unlink.errno");
-_Static_assert(__builtin_offsetof(struct ebrec_file_unlink, pad) == 60, "ebrec_file_unlink.pad");
+_Static_assert(__builtin_offsetof(struct ebrec_file_unlink, outcome) == 60, "ebrec_file_unlink.outcome");
 _Static_assert(sizeof(struct ebrec_file_unlink) == 64, "ebrec_file_unlink");
 
 /* A system call, or request of io_uring, that read, wrote, synced, truncated or opened a regular file; a call between two files (sendfile, copy_file_range, splice) is a read of the one and a write of the other. `ts` is when the call began, if that was in the window. What io_uring did is missing where the hook `uring` is. Not in it, on any kernel: what is read and written through mapped memory, opened or truncated by io_uring, or done by aio(7) and by the kernel itself (loop devices, NFS server, execve). */
@@ -568,7 +583,7 @@ struct ebrec_file_io {
 	__u64 offset; /* Where in the file it began; the new length, for a truncate. Null: it has no place, or the file was appended to by a call that names another. */
 	__u64 requested_bytes; /* Bytes that were asked for. */
 	__u64 bytes; /* Bytes that were read or written; 0 if it failed. */
-	__u64 latency_ns; /* How long the call took. Null: it began before the window. */
+	__u64 latency_ns; /* How long the call took. Null: it began before the window, or seccomp or a tracer refused it before it began. */
 };
 _Static_assert(__builtin_offsetof(struct ebrec_file_io, head) == 0, "ebrec_file_io.head");
 _Static_assert(__builtin_offsetof(struct ebrec_file_io, op) == 48, "ebrec_file_io.op");
@@ -594,7 +609,7 @@ _Static_assert(__builtin_offsetof(struct ebrec_dns_lookup, result) == 56, "ebrec
 _Static_assert(__builtin_offsetof(struct ebrec_dns_lookup, function) == 60, "ebrec_dns_lookup.function");
 _Static_assert(sizeof(struct ebrec_dns_lookup) == 64, "ebrec_dns_lookup");
 
-/* A question to a DNS server over UDP or TCP port 53 and its answer, whatever program asked it. `ts` is when it was sent, and one that was sent before the window has no row. The same message on its way through several interfaces is one row, and so is one that was sent again. Not seen: encrypted DNS, other ports, and messages that an older kernel keeps in pages of its own (nearly all by TCP). */
+/* A question to a DNS server over UDP or TCP port 53 and its answer, whatever program asked it. `ts` is when it was sent, and one that was sent before the window has no row. The same message on its way through several interfaces is one row, and so is one that was sent again. Where addresses are translated on the way (Docker's own resolver), the server is the one that the program asked. Not seen: encrypted DNS, other ports, of one segment of TCP the messages after the second, and messages that an older kernel keeps in pages of its own (nearly all by TCP). */
 struct ebrec_dns_query {
 	struct ebrec_head head; /* Who sent the question. */
 	struct ebrec_endpoints ends; /* Both ends; the remote one is the server, as the program addressed it. */
@@ -603,6 +618,8 @@ struct ebrec_dns_query {
 	__u32 attempts; /* How often it was sent: more than once if the program, or TCP, sent the same message again. */
 	__u32 request_bytes; /* Size of the question's message. */
 	__u32 response_bytes; /* Size of the answer's message. Null: there was none. */
+	__u32 outcome; /* What became of it: `succeeded` with NOERROR, `failed` with another answer, `given up` after 30 s, or `pending` at the window's end. Null in captures of older recorders. */
+	__u32 pad; /* Padding. */
 };
 /* Followed by the variable-length field message: The messages. */
 _Static_assert(__builtin_offsetof(struct ebrec_dns_query, head) == 0, "ebrec_dns_query.head");
@@ -612,19 +629,21 @@ _Static_assert(__builtin_offsetof(struct ebrec_dns_query, protocol) == 96, "ebre
 _Static_assert(__builtin_offsetof(struct ebrec_dns_query, attempts) == 100, "ebrec_dns_query.attempts");
 _Static_assert(__builtin_offsetof(struct ebrec_dns_query, request_bytes) == 104, "ebrec_dns_query.request_bytes");
 _Static_assert(__builtin_offsetof(struct ebrec_dns_query, response_bytes) == 108, "ebrec_dns_query.response_bytes");
-_Static_assert(sizeof(struct ebrec_dns_query) == 112, "ebrec_dns_query");
+_Static_assert(__builtin_offsetof(struct ebrec_dns_query, outcome) == 112, "ebrec_dns_query.outcome");
+_Static_assert(__builtin_offsetof(struct ebrec_dns_query, pad) == 116, "ebrec_dns_query.pad");
+_Static_assert(sizeof(struct ebrec_dns_query) == 120, "ebrec_dns_query");
 
-/* A system call. `ts` is when it began. A call that began before the window has no `latency_ns`, and `ts` is when it returned; one that didn't return within the window, or never does (exit, exit_group), has neither `ret` nor `latency_ns`. Not in it: what was in progress during the whole window, calls of the 32-bit ABI, and a child's return from the call that made it. */
+/* A system call. `ts` is when it began. A call that began before the window has no `latency_ns`, and `ts` is when it returned; so is one that seccomp or a tracer refused before it began (the first of a thread that is seen in the window, if the thread is older, can't be told from the former); one that didn't return within the window, or never does (exit, exit_group), has neither `ret` nor `latency_ns`. Not in it: what was in progress during the whole window, calls of the 32-bit ABI, and a child's return from the call that made it. */
 struct ebrec_syscall {
 	struct ebrec_head head; /* Caller. */
 	__u32 call; /* Which call. */
-	__u32 pad; /* Padding. */
+	__u32 outcome; /* What became of it: `succeeded` (exit and exit_group, too), `failed`, `pending` at the end of the window, or `refused`, with the error in `ret`. Null in captures of older recorders. */
 	__s64 ret; /* What it returned: negative is `-errno`; -512 to -516 are the kernel's own, for calls that a signal interrupts and that are then made again or fail with EINTR (include/linux/errno.h). */
-	__u64 latency_ns; /* From the call to its return. */
+	__u64 latency_ns; /* From the call to its return. Null: it began before the window, was refused, or didn't return. */
 };
 _Static_assert(__builtin_offsetof(struct ebrec_syscall, head) == 0, "ebrec_syscall.head");
 _Static_assert(__builtin_offsetof(struct ebrec_syscall, call) == 48, "ebrec_syscall.call");
-_Static_assert(__builtin_offsetof(struct ebrec_syscall, pad) == 52, "ebrec_syscall.pad");
+_Static_assert(__builtin_offsetof(struct ebrec_syscall, outcome) == 52, "ebrec_syscall.outcome");
 _Static_assert(__builtin_offsetof(struct ebrec_syscall, ret) == 56, "ebrec_syscall.ret");
 _Static_assert(__builtin_offsetof(struct ebrec_syscall, latency_ns) == 64, "ebrec_syscall.latency_ns");
 _Static_assert(sizeof(struct ebrec_syscall) == 72, "ebrec_syscall");

@@ -61,7 +61,7 @@ static __always_inline bool is_regular(struct file *file)
 /* The call that ends now, on a file whose number is ID. */
 static __always_inline int emit_file_io(struct file_call_info *call, __u64 id, __u64 now)
 {
-	struct ebrec_file_io *event = RECORD(file_io, FILE_IO, call->entered ? call->entered : now);
+	struct ebrec_file_io *event = RECORD(file_io, FILE_IO, call_began(call->entered, now));
 	__u32 op = call->op >> 16;
 
 	if (!event)
@@ -73,7 +73,7 @@ static __always_inline int emit_file_io(struct file_call_info *call, __u64 id, _
 	event->offset = call->offset;
 	event->requested_bytes = call->requested;
 	event->bytes = op != FILE_READ && op != FILE_WRITE ? EBREC_NULL64 : call->ret > 0 ? call->ret : 0;
-	event->latency_ns = call->entered ? now - call->entered : EBREC_NULL64;
+	event->latency_ns = call_took(call->entered, now);
 	submit(event);
 	return 0;
 }

@@ -170,9 +170,14 @@ struct kernfs_node {
 	__u64 id;
 };
 
+struct cgroup_root {
+	int hierarchy_id;
+};
+
 struct cgroup {
 	int level;
 	struct kernfs_node *kn;
+	struct cgroup_root *root;
 };
 
 struct css_set {
@@ -336,6 +341,16 @@ struct inet_connection_sock {
 	__u8 icsk_ca_state : 5;
 };
 
+struct mptcp_sock {
+	struct inet_connection_sock sk;
+	struct sock *first;
+};
+
+/* Of a connection that the other end asked for, until it is established: it begins like a socket (include/net/request_sock.h). */
+struct request_sock {
+	struct sock_common __req_common;
+};
+
 struct minmax_sample {
 	__u32 v;
 };
@@ -380,6 +395,38 @@ struct sk_buff {
 	__u16 transport_header;
 	unsigned char *head;
 	unsigned char *data;
+	unsigned long _nfct;
+};
+
+union nf_inet_addr {
+	__u32 all[4];
+};
+
+union nf_conntrack_man_proto {
+	__be16 all;
+};
+
+struct nf_conntrack_man {
+	union nf_inet_addr u3;
+	union nf_conntrack_man_proto u;
+};
+
+struct nf_conntrack_tuple {
+	struct nf_conntrack_man src;
+	struct {
+		union nf_inet_addr u3;
+		union {
+			__be16 all;
+		} u;
+	} dst;
+};
+
+struct nf_conntrack_tuple_hash {
+	struct nf_conntrack_tuple tuple;
+};
+
+struct nf_conn {
+	struct nf_conntrack_tuple_hash tuplehash[2];
 };
 
 struct msghdr;
@@ -511,11 +558,21 @@ enum { /* include/uapi/linux/io_uring.h */
        IORING_OP_READ = 22,
        IORING_OP_WRITE = 23,
 };
+
+enum { /* include/uapi/asm-generic/errno-base.h and errno.h; the same on x86 and arm64 */
+       EINTR = 4,
+       EFAULT = 14,
+       ECONNABORTED = 103,
+       EISCONN = 106,
+       EALREADY = 114,
+       EINPROGRESS = 115,
+};
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define IPPROTO_FRAGMENT 44
+#define IPPROTO_MPTCP 262
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
 #define ETH_P_8021Q 0x8100

@@ -37,7 +37,7 @@ struct path_call {
 			struct ebrec_##kind row;                                                                 \
 			__u64 base;                                                                              \
 			char path[ROOM];                                                                         \
-		} *event = reserve(EBREC_##TABLE, sizeof(*event), call->entered ? call->entered : now);          \
+		} *event = reserve(EBREC_##TABLE, sizeof(*event), call_began(call->entered, now));               \
 		long len;                                                                                        \
                                                                                                                  \
 		if (!event)                                                                                      \
@@ -56,7 +56,8 @@ struct path_call {
 		}                                                                                                \
 		event->row.head.task = call->task;                                                               \
 		event->row.head.size = sizeof(event->row) + sizeof(event->base) + len;                           \
-		event->row.latency_ns = call->entered ? now - call->entered : EBREC_NULL64;                      \
+		event->row.latency_ns = call_took(call->entered, now);                                           \
+		event->row.outcome = call_outcome(call->entered, call->ret);                                     \
 		event->row.errno = errno_of(call->ret);                                                          \
 		event->base = call->base;                                                                        \
 		FILL;                                                                                            \
@@ -76,7 +77,7 @@ struct open_call {
 	PATH_RECORD(file_open, FILE_OPEN, ROOM,                                                                     \
 		    event->row.uid = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), cred, euid.val);   \
 		    event->row.flags = open->flags; event->row.mode = open->mode; event->row.is_new = open->is_new; \
-		    event->row.fd = call->ret >= 0 ? call->ret : EBREC_NULL32)
+		    event->row.pad = 0; event->row.fd = call->ret >= 0 ? call->ret : EBREC_NULL32)
 
 static __always_inline int emit_open(struct open_call *open, __u64 now)
 {
@@ -89,8 +90,8 @@ static __always_inline int emit_open(struct open_call *open, __u64 now)
 
 static __always_inline int emit_unlink(struct path_call *call, __u64 now)
 {
-	PATH_RECORD(file_unlink, FILE_UNLINK, 256, event->row.pad = 0);
-	PATH_RECORD(file_unlink, FILE_UNLINK, PATH_MAX, event->row.pad = 0);
+	PATH_RECORD(file_unlink, FILE_UNLINK, 256);
+	PATH_RECORD(file_unlink, FILE_UNLINK, PATH_MAX);
 	return 0;
 }
 

@@ -311,3 +311,43 @@ int process__snapshot__iter_start(struct bpf_iter__task *ctx)
 	put_row(ctx->meta, &row, sizeof(row));
 	return 0;
 }
+
+FEEDS(process__cgroups, "cgroup");
+
+/* A record of a cgroup with room for a path of ROOM bytes; goes on behind if it may need more. */
+#define CGROUP_RECORD(ROOM)                                                                             \
+	do {                                                                                            \
+		struct {                                                                                \
+			struct ebrec_cgroup row;                                                        \
+			char path[ROOM];                                                                \
+		} *event = reserve(EBREC_CGROUP, sizeof(*event), bpf_ktime_get_boot_ns());              \
+		long len;                                                                               \
+                                                                                                        \
+		if (!event)                                                                             \
+			return 0;                                                                       \
+		len = bpf_probe_read_kernel_str(event->path, ROOM, path);                               \
+		if (len >= (ROOM) && (ROOM) < PATH_MAX) {                                               \
+			bpf_ringbuf_discard(event, BPF_RB_NO_WAKEUP);                                   \
+			break;                                                                          \
+		}                                                                                       \
+		put_if(&event->row.head.task, &maker, is_shown);                                        \
+		event->row.cgroup_id = BPF_CORE_READ(cgroup, kn, id);                                   \
+		event->row.head.size = sizeof(event->row) + (len < 0 || len > (ROOM) ? 0 : (__u32)len); \
+		submit(event);                                                                          \
+		return 0;                                                                               \
+	} while (0)
+
+/* Whoever made it: its processes are what the filters are about. */
+SEC("?tp_btf/cgroup_mkdir")
+int BPF_PROG(process__cgroups__tp_btf, struct cgroup *cgroup, const char *path)
+{
+	struct ebrec_task maker;
+	bool is_shown = wanted_current(&maker);
+
+	/* Those of v1 have ids of their own. */
+	if (BPF_CORE_READ(cgroup, root, hierarchy_id))
+		return 0;
+	CGROUP_RECORD(256);
+	CGROUP_RECORD(PATH_MAX);
+	return 0;
+}

@@ -4,15 +4,15 @@
 
 #define SYSCALL_NOT_RETURNED ((__s64)(1ULL << 63)) /* null of the kind Ret64 */
 
-static __always_inline void put_syscall(struct ebrec_syscall *event, long nr, __s64 ret, __u64 latency)
+static __always_inline void put_syscall(struct ebrec_syscall *event, long nr, __s64 ret, __u64 latency, enum outcome outcome)
 {
 	event->latency_ns = latency;
 	event->ret = ret;
 	event->call = nr;
-	event->pad = 0;
+	event->outcome = outcome;
 }
 
-static __always_inline int emit_syscall(__u64 ts, long nr, __s64 ret, __u64 latency)
+static __always_inline int emit_syscall(__u64 ts, long nr, __s64 ret, __u64 latency, enum outcome outcome)
 {
 	struct ebrec_syscall *event;
 	struct ebrec_task caller;
@@ -23,7 +23,7 @@ static __always_inline int emit_syscall(__u64 ts, long nr, __s64 ret, __u64 late
 	if (!event)
 		return 0;
 	event->head.task = caller;
-	put_syscall(event, nr, ret, latency);
+	put_syscall(event, nr, ret, latency, outcome);
 	submit(event);
 	return 0;
 }
@@ -35,16 +35,16 @@ ON_SYS_EXIT(syscall__calls, TIMED, ALL_SYSCALLS)
 	if (!window_from)
 		return 0;
 	/* The child's return from the call that made it: nobody called. */
-	if (!entered && !ret && (nr == NR_CLONE || nr == NR_CLONE3 || nr == NR_FORK || nr == NR_VFORK))
+	if (entered <= REFUSED && !ret && (nr == NR_CLONE || nr == NR_CLONE3 || nr == NR_FORK || nr == NR_VFORK))
 		return 0;
 	now = bpf_ktime_get_boot_ns();
-	return emit_syscall(entered ?: now, nr, ret, entered ? now - entered : EBREC_NULL64);
+	return emit_syscall(call_began(entered, now), nr, ret, call_took(entered, now), call_outcome(entered, ret));
 }
 
 /* A call that doesn't return; from the dispatcher's beginning of calls. */
 static __noinline int syscall_never_returns(long nr)
 {
-	return emit_syscall(bpf_ktime_get_boot_ns(), nr, SYSCALL_NOT_RETURNED, EBREC_NULL64);
+	return emit_syscall(bpf_ktime_get_boot_ns(), nr, SYSCALL_NOT_RETURNED, EBREC_NULL64, OUTCOME_SUCCEEDED);
 }
 
 /* The calls that have not returned. */
@@ -73,7 +73,7 @@ int syscall__unreturned__iter_end(struct bpf_iter__task *ctx)
 	row.head.size = sizeof(row);
 	row.head.cpu = task_cpu_of(task);
 	row.head.table = EBREC_SYSCALL;
-	put_syscall(&row, slot->nr, SYSCALL_NOT_RETURNED, EBREC_NULL64);
+	put_syscall(&row, slot->nr, SYSCALL_NOT_RETURNED, EBREC_NULL64, OUTCOME_PENDING);
 	put_row(ctx->meta, &row, sizeof(row));
 	return 0;
 }

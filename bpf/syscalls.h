@@ -10,11 +10,11 @@
  *             return 0;
  *     }
  *
- * `entered` is when the call began, ns of CLOCK_BOOTTIME; 0: before the window, or UNTIMED. The arguments still stand in the
- * registers, syscall_arg(regs, 1) to (regs, 6); what they point to has been faulted in by the kernel's own use of it.
- * The macro also makes the program PROBE__HOOK__sys_exit (see ebrec.h). The recorder chooses by it like by any other, but never
- * attaches it: it loads it alone if the common program is refused, to learn whether this handler is the reason.
- * Handlers stand in HANDLERS of core.bpf.c.
+ * `entered` is when the call began, ns of CLOCK_BOOTTIME; 0: before the window, or UNTIMED; REFUSED: seccomp or a tracer answered
+ * it before its beginning was told of (call_began, call_took, call_outcome know). The arguments still stand in the registers,
+ * syscall_arg(regs, 1) to (regs, 6); what they point to has been faulted in by the kernel's own use of it. The macro also makes the
+ * program PROBE__HOOK__sys_exit (see ebrec.h). The recorder chooses by it like by any other, but never attaches it: it loads it
+ * alone if the common program is refused, to learn whether this handler is the reason. Handlers stand in HANDLERS of core.bpf.c.
  */
 #ifndef EBREC_SYSCALLS_H
 #define EBREC_SYSCALLS_H
@@ -31,6 +31,7 @@
 #define NR_WRITEV 20
 #define NR_MADVISE 28
 #define NR_SENDFILE 40
+#define NR_CONNECT 42
 #define NR_ACCEPT 43
 #define NR_CLONE 56
 #define NR_FORK 57
@@ -80,6 +81,7 @@
 #define NR_EXIT 93
 #define NR_EXIT_GROUP 94
 #define NR_ACCEPT 202
+#define NR_CONNECT 203
 #define NR_CLONE 220
 #define NR_READAHEAD 213
 #define NR_EXECVE 221
@@ -117,8 +119,12 @@ const volatile __u32 syscalls_beyond[BEYOND_MOST] = {};
 struct syscall_slot {
 	__u64 entered; /* ns of CLOCK_BOOTTIME, 0: in none */
 	__u32 nr;
-	__u32 pad;
+	__u32 is_known; /* a call of it began or ended in the window */
 };
+
+/* Instead of an instant: the call has no beginning, because it was refused before (syscall_trace_enter of kernel/entry/common.c
+ * asks seccomp and tracers first). */
+#define REFUSED 1
 
 /* With task storage, a slot is one or two loads away and goes with its task. */
 struct {
@@ -129,7 +135,8 @@ struct {
 } syscall_slots SEC(".maps");
 
 /* Without: by tid; core__follow_end removes those of threads that are no more. Of more threads than there is room for, those whose
- * call began first are forgotten: it then has no beginning, as one from before the window. */
+ * call began first are forgotten: it then has no beginning, as one from before the window or, of a process that began in it, as one
+ * that was refused. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
@@ -171,15 +178,28 @@ static __always_inline void syscall_enter(long nr)
 		if (slot) {
 			slot->nr = nr;
 			slot->entered = bpf_ktime_get_boot_ns();
+			slot->is_known = window_from != 0;
 		} else if (window_from) {
 			count_drop(NO_TABLE, DROP_NO_STATE);
 		}
 		return;
 	}
 	tid = bpf_get_current_pid_tgid();
-	fresh = (struct syscall_slot){.entered = bpf_ktime_get_boot_ns(), .nr = nr};
+	fresh = (struct syscall_slot){.entered = bpf_ktime_get_boot_ns(), .nr = nr, .is_known = window_from != 0};
 	if (bpf_map_update_elem(&syscall_tid_slots, &tid, &fresh, BPF_ANY) && window_from)
 		count_drop(NO_TABLE, DROP_NO_STATE);
+}
+
+/* A call ends that has not begun. It began before the window, if nothing is known of this thread since; else it was refused. */
+static __always_inline __u64 syscall_unknown(struct syscall_slot *slot)
+{
+	bool is_known = slot && slot->is_known;
+
+	if (!window_from)
+		return 0;
+	if (slot)
+		slot->is_known = 1;
+	return is_known || current_start() > window_from ? REFUSED : 0;
 }
 
 /* When the call that ends now began; the slot is free afterwards. */
@@ -189,17 +209,43 @@ static __always_inline __u64 syscall_entered(long nr)
 	__u64 entered;
 
 	if (has_task_storage()) {
-		slot = bpf_task_storage_get(&syscall_slots, bpf_get_current_task_btf(), NULL, 0);
+		slot = bpf_task_storage_get(&syscall_slots, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	} else {
 		__u32 tid = bpf_get_current_pid_tgid();
 
 		slot = bpf_map_lookup_elem(&syscall_tid_slots, &tid);
 	}
-	if (!slot || slot->nr != (__u32)nr)
-		return 0;
+	if (!slot || !slot->entered || slot->nr != (__u32)nr)
+		return syscall_unknown(slot);
 	entered = slot->entered;
 	slot->entered = 0;
+	slot->is_known = window_from != 0;
 	return entered;
+}
+
+/* What a row says of when a call began and how long it took; NOW is its end. */
+static __always_inline __u64 call_began(__u64 entered, __u64 now)
+{
+	return entered > REFUSED ? entered : now;
+}
+
+static __always_inline __u64 call_took(__u64 entered, __u64 now)
+{
+	return entered > REFUSED ? now - entered : EBREC_NULL64;
+}
+
+/* What became of an attempt (kind Outcome). */
+enum outcome {
+	OUTCOME_SUCCEEDED,
+	OUTCOME_FAILED,
+	OUTCOME_GIVEN_UP,
+	OUTCOME_PENDING,
+	OUTCOME_REFUSED,
+};
+
+static __always_inline enum outcome call_outcome(__u64 entered, long ret)
+{
+	return entered == REFUSED ? OUTCOME_REFUSED : ret < 0 && ret >= -4095 ? OUTCOME_FAILED : OUTCOME_SUCCEEDED;
 }
 
 /* The call that a task is in, if it is one that is timed; negative: in none. */

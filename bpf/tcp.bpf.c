@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* TCP connections. */
+#include "files.h"
 #include "syscalls.h"
 #include "tcp.h"
 
@@ -60,7 +61,7 @@ static __always_inline void emit_connection(struct conn *conn, __u64 now)
 	submit(event);
 }
 
-static __always_inline void emit_connect(struct conn *conn, __u64 now, __u32 errno)
+static __always_inline void emit_connect(struct conn *conn, __u64 now, enum outcome outcome, __u32 errno)
 {
 	struct ebrec_tcp_connect *event = RECORD(tcp_connect, TCP_CONNECT, now);
 
@@ -70,8 +71,26 @@ static __always_inline void emit_connect(struct conn *conn, __u64 now, __u32 err
 	event->ends = conn->ends;
 	event->latency_ns = conn->tried_at ? now - conn->tried_at : EBREC_NULL64;
 	event->errno = errno;
-	event->pad = 0;
+	event->outcome = outcome;
 	submit(event);
+}
+
+/* An attempt is over without a connection. */
+static __always_inline void on_failed_attempt(struct sock *sk, struct conn *conn, __u64 now)
+{
+	__u32 error = BPF_CORE_READ(sk, sk_err);
+
+	if (error) {
+		conn->failed_at = now;
+		conn->failed_with = error;
+		if (is_wanted_conn(conn))
+			emit_connect(conn, now, OUTCOME_FAILED, error);
+	} else if (syscall_in_progress() == NR_CONNECT) {
+		/* No segment could be sent, for a reason that connect() returns. */
+		conn->failing = 1;
+	} else if (is_wanted_conn(conn)) {
+		emit_connect(conn, now, OUTCOME_GIVEN_UP, EBREC_NULL32);
+	}
 }
 
 static __always_inline void emit_close(struct sock *sk, struct conn *conn, __u64 now, int old_state)
@@ -113,6 +132,7 @@ int BPF_PROG(tcp__state__tp_btf, struct sock *sk, int old_state, int new_state)
 {
 	__u64 now = bpf_ktime_get_boot_ns(), key = (__u64)sk;
 	struct conn *conn;
+	bool is_trying;
 
 	if (!is_tcp(sk))
 		return 0;
@@ -157,15 +177,14 @@ int BPF_PROG(tcp__state__tp_btf, struct sock *sk, int old_state, int new_state)
 		conn->ends.lport = BPF_CORE_READ(sk, __sk_common.skc_num);
 		conn->sport_before = sport_of(sk);
 	}
+	/* Both ends may try at the same time, or both be the same one: a SYN is then answered by a SYN. */
+	is_trying = old_state == TCP_SYN_SENT || (old_state == TCP_SYN_RECV && conn->direction == DIRECTION_ACTIVE);
+	if (is_trying && new_state == TCP_CLOSE)
+		on_failed_attempt(sk, conn, now);
 	if (is_wanted_conn(conn)) {
 		emit_state(conn, now, old_state, new_state);
-		if (old_state == TCP_SYN_SENT && new_state == TCP_ESTABLISHED)
-			emit_connect(conn, now, 0);
-		if (new_state == TCP_CLOSE && old_state == TCP_SYN_SENT) {
-			__u32 error = BPF_CORE_READ(sk, sk_err);
-
-			emit_connect(conn, now, error ? error : EBREC_NULL32);
-		}
+		if (is_trying && new_state == TCP_ESTABLISHED)
+			emit_connect(conn, now, OUTCOME_SUCCEEDED, 0);
 		if (new_state == TCP_CLOSE && !conn->listening) {
 			emit_close(sk, conn, now, old_state);
 			emit_connection(conn, now);
@@ -192,7 +211,8 @@ static __always_inline int on_accept(struct sock *sk)
 	struct ebrec_tcp_accept *event;
 	struct conn *conn;
 
-	if (!sk || !is_tcp(sk))
+	sk = sk ? tcp_of(sk) : NULL;
+	if (!sk)
 		return 0;
 	conn = get_conn(sk, EBREC_TCP_ACCEPT);
 	if (!conn)
@@ -249,41 +269,120 @@ static __always_inline struct sock *sock_of_file(struct file *file)
  * An accept by io_uring isn't a system call: its connection gets its owner when it is first used. */
 ON_SYS_EXIT(tcp__accept, UNTIMED, NR_ACCEPT, NR_ACCEPT4)
 {
-	struct task_struct *task;
-	struct file **files, *file;
+	struct file *file = ret >= 0 ? file_of_fd(ret) : NULL;
 
-	if (ret < 0)
+	return file ? on_accept(sock_of_file(file)) : 0;
+}
+
+/* The address that connect() was given, in user memory; struct sockaddr_in and sockaddr_in6 of include/uapi/linux. */
+static __always_inline void put_peer(struct ebrec_endpoints *ends, const void *addr)
+{
+	struct {
+		__u16 family;
+		__be16 port;
+		__be32 v4;
+	} head = {};
+
+	bpf_probe_read_user(&head, sizeof(head), addr);
+	if (head.family != AF_INET && head.family != AF_INET6)
+		return;
+	ends->rport = bpf_ntohs(head.port);
+	if (head.family == AF_INET6) {
+		bpf_probe_read_user(&ends->raddr, sizeof(ends->raddr), addr + 8);
+		return;
+	}
+	((__u64 *)ends->raddr)[0] = 0;
+	((__u32 *)ends->raddr)[2] = bpf_htonl(0xffff);
+	((__u32 *)ends->raddr)[3] = head.v4;
+}
+
+/* Errors that say nothing about an attempt: it goes on, or there was none. */
+static __always_inline bool is_no_failure(__u32 errno)
+{
+	return errno == EINTR || errno == EFAULT || errno == EISCONN || errno == EALREADY || errno == EINPROGRESS;
+}
+
+FEEDS(tcp__connect, "tcp_connect");
+
+/* An attempt that fails before a segment is sent (no route, no port left, a firewall's rule) changes no state, or leaves no error
+ * in the socket: what connect() returns says why. */
+ON_SYS_EXIT(tcp__connect, TIMED, NR_CONNECT)
+{
+	__u64 now = bpf_ktime_get_boot_ns(), key;
+	__u32 errno = errno_of(ret);
+	struct ebrec_task caller;
+	struct file *file;
+	struct conn *conn;
+	struct sock *sk;
+
+	if (ret >= 0 || is_no_failure(errno))
 		return 0;
-	task = (void *)bpf_get_current_task();
-	files = BPF_CORE_READ(task, files, fdt, fd);
-	if (bpf_probe_read_kernel(&file, sizeof(file), files + ret))
+	file = file_of_fd(syscall_arg(regs, 1));
+	sk = file ? sock_of_file(file) : NULL;
+	sk = sk ? tcp_of(sk) : NULL;
+	if (!sk)
 		return 0;
-	return on_accept(sock_of_file(file));
+	key = (__u64)sk;
+	conn = bpf_map_lookup_elem(&conns, &key);
+	if (conn && conn->failing) {
+		conn->failing = 0;
+		if (is_wanted_conn(conn))
+			emit_connect(conn, now, OUTCOME_FAILED, errno);
+		return 0;
+	}
+	if (conn && conn->failed_at) {
+		/* Told already, by the socket. Or an earlier attempt's error: a program that didn't wait gets it by calling again,
+		 * or ECONNABORTED if it has asked for it otherwise by then (__inet_stream_connect). */
+		bool is_late = errno == conn->failed_with || errno == ECONNABORTED;
+
+		if (conn->failed_at >= entered || is_late) {
+			conn->failed_with = 0;
+			return 0;
+		}
+	}
+	if ((conn && !conn->closed) || !wanted_current(&caller))
+		return 0;
+	if (conn)
+		bpf_map_delete_elem(&conns, &key);
+	conn = get_conn(sk, EBREC_TCP_CONNECT);
+	if (!conn)
+		return 0;
+	conn->owner = caller;
+	conn->direction = DIRECTION_ACTIVE;
+	conn->tried_at = entered > REFUSED ? entered : 0;
+	conn->closed = 1;
+	put_peer(&conn->ends, (void *)syscall_arg(regs, 2));
+	emit_connect(conn, now, call_outcome(entered, ret), errno);
+	return 0;
 }
 
 /* A call that moved bytes; the caller is the acting task, and the owner if nobody knew better. */
-#define ON_BYTES(table, TABLE)                                                     \
-	static __always_inline int on_##table(struct sock *sk, long bytes)         \
-	{                                                                          \
-		struct ebrec_##table *event;                                       \
-		struct ebrec_task caller;                                          \
-		struct conn *conn;                                                 \
-                                                                                   \
-		if (bytes <= 0 || !is_trusted_tcp(sk) || !wanted_current(&caller)) \
-			return 0;                                                  \
-		conn = get_conn(sk, EBREC_##TABLE);                                \
-		if (!conn)                                                         \
-			return 0;                                                  \
-		if (conn->owner.pid == EBREC_NULL32)                               \
-			conn->owner = caller;                                      \
-		event = RECORD(table, TABLE, bpf_ktime_get_boot_ns());             \
-		if (!event)                                                        \
-			return 0;                                                  \
-		event->head.head.task = caller;                                    \
-		event->head.conn_id = conn->id;                                    \
-		event->bytes = bytes;                                              \
-		submit(event);                                                     \
-		return 0;                                                          \
+#define ON_BYTES(table, TABLE)                                                   \
+	static __always_inline int on_##table(struct sock *sk, long bytes)       \
+	{                                                                        \
+		struct ebrec_##table *event;                                     \
+		struct ebrec_task caller;                                        \
+		struct conn *conn;                                               \
+                                                                                 \
+		if (bytes <= 0)                                                  \
+			return 0;                                                \
+		if (!is_trusted_tcp(sk))                                         \
+			sk = is_mptcp(sk->sk_protocol) ? first_below(sk) : NULL; \
+		if (!sk || !wanted_current(&caller))                             \
+			return 0;                                                \
+		conn = get_conn(sk, EBREC_##TABLE);                              \
+		if (!conn)                                                       \
+			return 0;                                                \
+		if (conn->owner.pid == EBREC_NULL32)                             \
+			conn->owner = caller;                                    \
+		event = RECORD(table, TABLE, bpf_ktime_get_boot_ns());           \
+		if (!event)                                                      \
+			return 0;                                                \
+		event->head.head.task = caller;                                  \
+		event->head.conn_id = conn->id;                                  \
+		event->bytes = bytes;                                            \
+		submit(event);                                                   \
+		return 0;                                                        \
 	}
 
 ON_BYTES(tcp_send, TCP_SEND)
@@ -383,6 +482,31 @@ int BPF_PROG(tcp__retransmit__tp_btf, struct sock *sk, struct sk_buff *skb)
 	return on_retransmit(sk);
 }
 
+FEEDS(tcp__synack, "tcp_retransmit");
+
+/* A SYN is answered once more. There is no connection yet: the row is about the listener, with the ends that there will be. */
+SEC("?tp_btf/tcp_retransmit_synack")
+int BPF_PROG(tcp__synack__tp_btf, struct sock *sk, struct request_sock *req)
+{
+	struct ebrec_tcp_retransmit *event;
+	struct conn *listener;
+
+	if (!is_tcp(sk))
+		return 0;
+	listener = get_conn(sk, EBREC_TCP_RETRANSMIT);
+	if (!listener || !is_wanted_conn(listener))
+		return 0;
+	event = RECORD(tcp_retransmit, TCP_RETRANSMIT, bpf_ktime_get_boot_ns());
+	if (!event)
+		return 0;
+	put_conn_head(&event->head, listener);
+	put_ends(&event->ends, (struct sock *)req);
+	event->state = TCP_NEW_SYN_RECV;
+	event->kind = 0;
+	submit(event);
+	return 0;
+}
+
 /* The sockets that exist at the start, with a process that has them open. */
 SEC("?iter/task_file")
 int tcp__sockets__iter_start(struct bpf_iter__task_file *ctx)
@@ -396,7 +520,8 @@ int tcp__sockets__iter_start(struct bpf_iter__task_file *ctx)
 	if (!task || !file)
 		return 0;
 	sk = sock_of_file(file);
-	if (!sk || !is_tcp(sk))
+	sk = sk ? tcp_of(sk) : NULL;
+	if (!sk)
 		return 0;
 	row.state = BPF_CORE_READ(sk, __sk_common.skc_state);
 	if (row.state == TCP_CLOSE)
@@ -417,7 +542,7 @@ int tcp__sockets__iter_start(struct bpf_iter__task_file *ctx)
 	conn->listening = row.state == TCP_LISTEN;
 	conn->established = !conn->listening && row.state != TCP_SYN_SENT;
 	if (conn->direction == DIRECTION_UNKNOWN)
-		conn->direction = direction_of(sk, row.state);
+		conn->direction = row.state == TCP_SYN_SENT ? DIRECTION_ACTIVE : direction_of(sk, row.state);
 	if (!is_wanted_conn(conn))
 		return 0;
 	row.head.head.ts = bpf_ktime_get_boot_ns();
@@ -432,11 +557,22 @@ int tcp__sockets__iter_start(struct bpf_iter__task_file *ctx)
 	return 0;
 }
 
-/* The connections that are still open at the end. */
+/* Of an iterator at the end, about a connection. */
+static __always_inline void put_conn_at_end(struct ebrec_conn_head *head, struct conn *conn, __u32 table, __u32 size)
+{
+	put_conn_head(head, conn);
+	head->head.ts = window_end();
+	head->head.size = size;
+	head->head.cpu = bpf_get_smp_processor_id();
+	head->head.table = table;
+}
+
+/* The connections that are still open at the end, and the attempts that nobody has answered. */
 SEC("?iter/bpf_map_elem")
 int tcp__open__iter_end__conns(struct bpf_iter__bpf_map_elem *ctx)
 {
 	struct ebrec_tcp_connection row = {};
+	struct ebrec_tcp_connect attempt = {};
 	struct conn *conn = ctx->value;
 	__u64 *sk = ctx->key;
 
@@ -446,16 +582,19 @@ int tcp__open__iter_end__conns(struct bpf_iter__bpf_map_elem *ctx)
 	know_port(conn, (struct sock *)*sk);
 	if (!is_wanted_conn(conn))
 		return 0;
-	row.head.head.ts = window_end();
-	row.head.head.size = sizeof(row);
-	row.head.head.cpu = bpf_get_smp_processor_id();
-	row.head.head.table = EBREC_TCP_CONNECTION;
-	row.head.head.task = conn->owner;
-	row.head.conn_id = conn->id;
+	put_conn_at_end(&row.head, conn, EBREC_TCP_CONNECTION, sizeof(row));
 	row.ends = conn->ends;
 	row.opened_ts = conn->opened_at;
 	row.closed_ts = EBREC_NULL64;
 	row.direction = conn->direction;
 	put_row(ctx->meta, &row, sizeof(row));
+	if (conn->direction != DIRECTION_ACTIVE || conn->established)
+		return 0;
+	put_conn_at_end(&attempt.head, conn, EBREC_TCP_CONNECT, sizeof(attempt));
+	attempt.ends = conn->ends;
+	attempt.latency_ns = conn->tried_at ? window_end() - conn->tried_at : EBREC_NULL64;
+	attempt.errno = EBREC_NULL32;
+	attempt.outcome = OUTCOME_PENDING;
+	put_row(ctx->meta, &attempt, sizeof(attempt));
 	return 0;
 }

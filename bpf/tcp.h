@@ -20,6 +20,9 @@ struct conn {
 	__u32 closed; /* over, but what arrived may still be read */
 	__u32 sport_before; /* what was in the socket when its SYN was sent: a connection before it may have left it */
 	__u64 rtt_at; /* last sample of its round-trip time */
+	__u64 failed_at; /* when it was told that the attempt failed; 0: it wasn't */
+	__u32 failed_with; /* the error that the program hasn't been given yet */
+	__u32 failing; /* connect() has failed and will say why */
 };
 
 /* Connections by the address of their socket; tcp_destroy_sock removes them. */
@@ -60,6 +63,28 @@ static __always_inline bool is_trusted_tcp(struct sock *sk)
 	__u16 family = sk->__sk_common.skc_family;
 
 	return (family == AF_INET || family == AF_INET6) && sk->sk_protocol == IPPROTO_TCP && sk->sk_type == SOCK_STREAM;
+}
+
+/* Whether a program's socket is one of MPTCP, below which there are TCP connections (net/mptcp/protocol.h). */
+static __always_inline bool is_mptcp(__u32 protocol)
+{
+	return protocol == IPPROTO_MPTCP && bpf_core_field_exists(struct mptcp_sock, first);
+}
+
+/* The first connection below an MPTCP socket; NULL if there is none (any more). */
+static __always_inline struct sock *first_below(struct sock *sk)
+{
+	struct sock *first = BPF_CORE_READ((struct mptcp_sock *)sk, first);
+
+	return first && is_tcp(first) ? first : NULL;
+}
+
+/* The TCP connection that a program's socket stands for; NULL: it is of another kind. */
+static __always_inline struct sock *tcp_of(struct sock *sk)
+{
+	if (is_tcp(sk))
+		return sk;
+	return is_mptcp(BPF_CORE_READ(sk, sk_protocol)) ? first_below(sk) : NULL;
 }
 
 static __always_inline __u32 sport_of(struct sock *sk)

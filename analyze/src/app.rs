@@ -5,7 +5,7 @@ use crate::compare;
 use crate::describe;
 use crate::ending;
 use crate::engine::Engine;
-use crate::engine::cgroup;
+use crate::engine::cgroup::{self, Owner};
 use crate::engine::filter::Filter;
 use crate::error::{Error, Result};
 use crate::front;
@@ -23,6 +23,7 @@ use crate::triage::Threshold;
 use crate::window;
 use clap::ArgMatches;
 use ebrec_format::text::stored;
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
@@ -239,10 +240,21 @@ pub async fn open(paths: &[PathBuf], globals: &Globals, queries: &Queries) -> Re
     for capture in &captures {
         filters.push(window::resolve(capture, globals.from, globals.to, filter.clone())?);
     }
-    if let Some(cgroup) = globals.cgroup.as_deref().map(stored) {
-        for (capture, filter) in captures.iter().zip(&mut filters) {
-            let whole = Engine::new(vec![capture.clone()], vec![Filter::default()], globals.memory, Queries::default())?;
-            filter.cgroup = Some((cgroup.to_string(), Arc::new(cgroup::processes(&whole, &cgroup).await?)));
+    let owners = [(Owner::Container, &globals.container), (Owner::Pod, &globals.pod), (Owner::Unit, &globals.unit)];
+    let owners: Vec<(Owner, Cow<'_, str>)> =
+        owners.into_iter().filter_map(|(owner, name)| Some((owner, stored(name.as_deref()?)))).collect();
+    let cgroup = globals.cgroup.as_deref().map(stored);
+    if owners.len() + usize::from(cgroup.is_some()) > 1 {
+        return Err(Error::text("--cgroup, --container, --pod and --unit say the same in several ways").hint("give one of them"));
+    }
+    for (capture, filter) in captures.iter().zip(&mut filters) {
+        let whole = || Engine::new(vec![capture.clone()], vec![Filter::default()], globals.memory, Queries::default());
+        if let Some(cgroup) = &cgroup {
+            filter.cgroup = Some((format!("cgroup {cgroup}"), Arc::new(cgroup::processes(&whole()?, cgroup).await?)));
+        }
+        if let [(owner, name)] = owners.as_slice() {
+            let (called, processes) = cgroup::processes_of(&whole()?, *owner, name).await?;
+            filter.cgroup = Some((called, Arc::new(processes)));
         }
     }
     Engine::new(captures, filters, globals.memory, queries.clone())

@@ -120,6 +120,9 @@ fn globals() -> Vec<Arg> {
         option("pid", "PID", "Only events of this process").short('p').value_parser(value_parser!(i32).range(0..)),
         option("tid", "TID", "Only events of this thread").value_parser(value_parser!(i32).range(0..)),
         option("cgroup", "PATH", "Only events of processes in this cgroup (v2 path or id) and those below it"),
+        option("container", "ID", "Only events of processes of this container (its id, or how that begins)"),
+        option("pod", "UID", "Only events of processes of this Kubernetes pod (its UID, or how that begins)"),
+        option("unit", "NAME", "Only events of processes of this unit of systemd"),
         option("comm", "NAME", "Only events of tasks with this name"),
         option("output", "FORMAT", "How to write the result")
             .value_parser(clap::builder::EnumValueParser::<Format>::new())
@@ -193,6 +196,12 @@ pub struct Globals {
     pub tid: Option<i32>,
     /// `--cgroup`.
     pub cgroup: Option<String>,
+    /// `--container`.
+    pub container: Option<String>,
+    /// `--pod`.
+    pub pod: Option<String>,
+    /// `--unit`.
+    pub unit: Option<String>,
     /// `--comm`.
     pub comm: Option<String>,
     /// `--output`.
@@ -226,6 +235,9 @@ impl Globals {
             pid: one(matches, "pid"),
             tid: one(matches, "tid"),
             cgroup: one(matches, "cgroup"),
+            container: one(matches, "container"),
+            pod: one(matches, "pod"),
+            unit: one(matches, "unit"),
             comm: one(matches, "comm"),
             format: one(matches, "output").unwrap_or(Format::Table),
             out: one(matches, "out"),

@@ -210,7 +210,7 @@ fn shown(engine: &Engine) -> Option<String> {
         filter.pid.map(|pid| format!("process {pid}")),
         filter.tid.map(|tid| format!("thread {tid}")),
         filter.comm.as_ref().map(|comm| format!("tasks named {comm}")),
-        filter.cgroup.as_ref().map(|(cgroup, processes)| format!("the {} processes of cgroup {cgroup}", processes.len())),
+        filter.cgroup.as_ref().map(|(cgroup, processes)| format!("the {} processes of {cgroup}", processes.len())),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(", "))

@@ -112,7 +112,7 @@ thread_local! {
     static HURRY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// As zstd calls its levels: half of the time of the usual one, for a tenth more bytes.
+/// One of zstd's fast levels: less work, and more bytes.
 const HURRIED_LEVEL: i32 = -5;
 
 /// Whether what this thread compresses from now on shall take less time, and more room.

@@ -14,10 +14,12 @@ const END_64: u32 = 0x0606_4b50;
 const END_64_LOCATOR: u32 = 0x0706_4b50;
 /// 1 January 1980, the earliest date that ZIP can write: the real times are in the manifest.
 const DOS_DATE: u16 = 0x0021;
-/// Version 4.5 of the format, the first with 64-bit offsets.
-const VERSION: u16 = 45;
+/// Version 2.0 of the format: every unzip reads it, busybox's too, which knows no 64-bit fields.
+const VERSION: u16 = 20;
+/// Version 4.5, the first with 64-bit offsets: what begins beyond 4 GiB needs it.
+const VERSION_64: u16 = 45;
 /// Made on Unix: the upper half of the external attributes is a file's mode there.
-const MADE_BY: u16 = 3 << 8 | VERSION;
+const MADE_BY: u16 = 3 << 8 | VERSION_64;
 /// A pack with more entries than this is none of ours: each table has some for every minute.
 pub const MAX_ENTRIES: usize = 1 << 18;
 /// Nor is one with a name of so many bytes.
@@ -106,11 +108,12 @@ impl PackWriter {
         let mut central = Vec::new();
         for (entry, crc, header_at) in &self.entries {
             let size = entry.len as u32;
-            // The offset always goes into the 64-bit field: one form, whatever the size of the file.
+            let near = u32::try_from(*header_at).ok().filter(|at| *at != u32::MAX);
+            let version = if near.is_some() { VERSION } else { VERSION_64 };
             for field in [
                 CENTRAL_HEADER.to_le_bytes().as_slice(),
                 &MADE_BY.to_le_bytes(),
-                &VERSION.to_le_bytes(),
+                &version.to_le_bytes(),
                 &FLAGS.to_le_bytes(),
                 &[0; 4],
                 &DOS_DATE.to_le_bytes(),
@@ -121,31 +124,43 @@ impl PackWriter {
                 central.extend_from_slice(&field.to_le_bytes());
             }
             central.extend_from_slice(&(entry.name.len() as u16).to_le_bytes());
-            central.extend_from_slice(&12u16.to_le_bytes());
+            central.extend_from_slice(&(if near.is_some() { 0_u16 } else { 12 }).to_le_bytes());
             central.extend_from_slice(&[0; 6]);
             central.extend_from_slice(&MODE.to_le_bytes());
-            central.extend_from_slice(&u32::MAX.to_le_bytes());
+            central.extend_from_slice(&near.unwrap_or(u32::MAX).to_le_bytes());
             central.extend_from_slice(entry.name.as_bytes());
-            central.extend_from_slice(&1u16.to_le_bytes());
-            central.extend_from_slice(&8u16.to_le_bytes());
-            central.extend_from_slice(&header_at.to_le_bytes());
+            if near.is_none() {
+                central.extend_from_slice(&1u16.to_le_bytes());
+                central.extend_from_slice(&8u16.to_le_bytes());
+                central.extend_from_slice(&header_at.to_le_bytes());
+            }
         }
         let (count, size, at) = (self.entries.len() as u64, central.len() as u64, self.position);
-        central.extend_from_slice(&END_64.to_le_bytes());
-        central.extend_from_slice(&44u64.to_le_bytes());
-        central.extend_from_slice(&MADE_BY.to_le_bytes());
-        central.extend_from_slice(&VERSION.to_le_bytes());
-        central.extend_from_slice(&[0; 8]);
-        for field in [count, count, size, at] {
-            central.extend_from_slice(&field.to_le_bytes());
+        let fits = count < u64::from(u16::MAX) && size < u64::from(u32::MAX) && at < u64::from(u32::MAX);
+        if !fits {
+            central.extend_from_slice(&END_64.to_le_bytes());
+            central.extend_from_slice(&44u64.to_le_bytes());
+            central.extend_from_slice(&MADE_BY.to_le_bytes());
+            central.extend_from_slice(&VERSION_64.to_le_bytes());
+            central.extend_from_slice(&[0; 8]);
+            for field in [count, count, size, at] {
+                central.extend_from_slice(&field.to_le_bytes());
+            }
+            central.extend_from_slice(&END_64_LOCATOR.to_le_bytes());
+            central.extend_from_slice(&[0; 4]);
+            central.extend_from_slice(&(at + size).to_le_bytes());
+            central.extend_from_slice(&1u32.to_le_bytes());
         }
-        central.extend_from_slice(&END_64_LOCATOR.to_le_bytes());
-        central.extend_from_slice(&[0; 4]);
-        central.extend_from_slice(&(at + size).to_le_bytes());
-        central.extend_from_slice(&1u32.to_le_bytes());
         central.extend_from_slice(&END.to_le_bytes());
         central.extend_from_slice(&[0; 4]);
-        central.extend_from_slice(&[0xff; 12]);
+        // What doesn't fit says so: the 64-bit end has it.
+        let [count, size, at] = if fits { [count, size, at] } else { [u64::MAX; 3] };
+        for count in [count as u16; 2] {
+            central.extend_from_slice(&count.to_le_bytes());
+        }
+        for field in [size as u32, at as u32] {
+            central.extend_from_slice(&field.to_le_bytes());
+        }
         central.extend_from_slice(&[0; 2]);
         self.file.write_all(&central)?;
         self.file.sync_data()?;
@@ -300,29 +315,53 @@ mod tests {
 
     /// The fields of a finished pack, by the names that APPNOTE.TXT gives them.
     #[test]
-    fn the_directory_says_unix_and_four_point_five() {
+    fn the_directory_says_unix_and_needs_no_more_than_it_must() {
         let path = place("fields");
-        drop(written(&path).finish().unwrap());
-        let bytes = std::fs::read(&path).unwrap();
-        let find = |signature: u32| bytes.windows(4).position(|window| window == signature.to_le_bytes()).unwrap();
-        let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
-        let central = find(CENTRAL_HEADER);
-        assert_eq!((bytes[central + 4], bytes[central + 5]), (45, 3), "version made by: 4.5, Unix");
-        assert_eq!(u16_at(central + 6), 45, "version needed to extract");
-        assert_eq!(u16_at(central + 10), 0, "stored");
-        assert_eq!(&bytes[central + 38..central + 42], &(0o100_600_u32 << 16).to_le_bytes(), "external attributes");
-        let end_64 = find(END_64);
-        assert_eq!((bytes[end_64 + 12], bytes[end_64 + 13], u16_at(end_64 + 14)), (45, 3, 45));
-        assert_eq!((u64_at(end_64 + 24), u64_at(end_64 + 32), u64_at(end_64 + 48)), (5, 5, central as u64));
-        let locator = find(END_64_LOCATOR);
-        assert_eq!(u64_at(locator + 8), end_64 as u64);
-        assert_eq!(find(END), locator + 20);
-        assert_eq!(find(END) + 22, bytes.len());
+        let fields = |pack: PackWriter, at: u64| {
+            drop(pack.finish().unwrap());
+            let mut bytes = Vec::new();
+            let mut file = File::open(&path).unwrap();
+            file.seek(SeekFrom::Start(at)).unwrap();
+            file.read_to_end(&mut bytes).unwrap();
+            bytes
+        };
+        let u16_at = |bytes: &[u8], at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let u32_at = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let u64_at = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+
+        let pack = written(&path);
+        let central = pack.len();
+        let bytes = fields(pack, central);
+        assert_eq!((bytes[4], bytes[5]), (45, 3), "version made by: 4.5, Unix");
+        assert_eq!(u16_at(&bytes, 6), 20, "version needed to extract");
+        assert_eq!(u16_at(&bytes, 10), 0, "stored");
+        assert_eq!(u32_at(&bytes, 38), 0o100_600 << 16, "external attributes");
+        assert_eq!(u32_at(&bytes, 42), 0, "offset of the local header");
+        let end = bytes.len() - 22;
+        assert_eq!(u32_at(&bytes, end), END);
+        assert_eq!((u16_at(&bytes, end + 8), u16_at(&bytes, end + 10)), (5, 5));
+        assert_eq!((u32_at(&bytes, end + 12) as usize, u64::from(u32_at(&bytes, end + 16))), (end, central));
+
+        // Beyond 4 GiB: the file has a hole.
+        let mut pack = PackWriter::new(open(&path));
+        pack.append("table/000001-000001.parquet", b"first").unwrap();
+        pack.position = (1 << 32) - 1;
+        pack.file.seek(SeekFrom::Start(pack.position)).unwrap();
+        pack.append("table/000002-000002.parquet", b"second").unwrap();
+        let central = pack.len();
+        let bytes = fields(pack, central);
+        let second = 46 + 27;
+        assert_eq!((u16_at(&bytes, 6), u16_at(&bytes, second + 6)), (20, 45), "version needed to extract");
+        assert_eq!((u32_at(&bytes, second + 42), u64_at(&bytes, second + 46 + 27 + 4)), (u32::MAX, (1 << 32) - 1));
+        let end_64 = bytes.len() - 22 - 20 - 56;
+        assert_eq!((u32_at(&bytes, end_64), bytes[end_64 + 12], bytes[end_64 + 13], u16_at(&bytes, end_64 + 14)), (END_64, 45, 3, 45));
+        assert_eq!((u64_at(&bytes, end_64 + 24), u64_at(&bytes, end_64 + 32), u64_at(&bytes, end_64 + 48)), (2, 2, central));
+        assert_eq!(u64_at(&bytes, end_64 + 56 + 8), central + end_64 as u64);
+        assert_eq!(bytes[bytes.len() - 22..][..4], END.to_le_bytes());
         std::fs::remove_file(path).unwrap();
     }
 
-    /// Others read what is written here: Python's zipfile and Info-ZIP, which `make test` installs.
+    /// Others read what is written here: Python's zipfile, Info-ZIP and busybox, which `make test` installs.
     #[test]
     fn python_and_unzip_read_a_pack() {
         let path = place("others");
@@ -332,10 +371,12 @@ mod tests {
         let python = Command::new("python3").args(["-c", code]).arg(&path).output().unwrap();
         let said = String::from_utf8_lossy(&python.stdout);
         assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
-        assert!(said.contains("('table/000003-000003.parquet', 300, 3, 45, 45, '0o100600')"), "{said}");
+        assert!(said.contains("('table/000003-000003.parquet', 300, 3, 20, 45, '0o100600')"), "{said}");
         let unzip = Command::new("unzip").arg("-t").arg(&path).output().unwrap();
         let said = String::from_utf8_lossy(&unzip.stdout);
         assert!(unzip.status.success() && said.contains("No errors detected"), "{said}");
+        let busybox = Command::new("busybox").args(["unzip", "-p"]).arg(&path).arg("table/000003-000003.parquet").output().unwrap();
+        assert_eq!(busybox.stdout, [3; 300], "{}", String::from_utf8_lossy(&busybox.stderr));
         std::fs::remove_file(path).unwrap();
     }
 

@@ -1,6 +1,6 @@
 -- Outbound TCP connections: rate, latency, failures
 --
--- A row is a connection that was established, or an attempt that failed or was given up. Latency is that of connections that were
+-- A row is a connection that was established, or an attempt that failed, was given up or is pending at the end. Latency is that of connections that were
 -- established. EINPROGRESS, with which a connection begins that nobody waits for, is no failure.
 --
 -- group: network
@@ -14,5 +14,5 @@
 SELECT ts, comm, raddr, CAST(rport AS VARCHAR) AS rport,
     CASE WHEN errno = 0 THEN latency_ns END AS connected_ns,
     CAST(CASE WHEN errno = 0 THEN 0 WHEN errno <> 115 THEN 1 END AS BIGINT) AS failed,
-    CAST(CASE WHEN errno IS NULL THEN 1 ELSE 0 END AS BIGINT) AS abandoned
+    CAST(CASE WHEN errno IS NOT NULL THEN 0 WHEN coalesce(outcome, 'given up') <> 'pending' THEN 1 END AS BIGINT) AS abandoned
 FROM tcp_connect

@@ -4,7 +4,7 @@
 -- Several of them, more by the second, are what a leak looks like; so is a connection pool that fills up.
 --
 -- group: triage
--- needs: tcp_connection, tcp_send, tcp_recv
+-- needs: tcp_connection, tcp_connect, tcp_send, tcp_recv
 -- param: connections number = 20 --connections : Silent connections of a process with an address from which on they count.
 -- param: silent_s number = 3 --silent_s : For how many seconds they were silent before the window's end.
 -- column: score float1 : How many times the threshold.
@@ -29,6 +29,8 @@ WITH calls AS (
         date_part('epoch', $window_end) - date_part('epoch', coalesce(t.last, opened_ts)) AS silent_s
     FROM tcp_connection AS c LEFT JOIN traffic AS t ON c.conn_id = t.conn_id
     WHERE opened_ts IS NOT NULL AND process_id IS NOT NULL
+        -- Nobody holds what was never established.
+        AND c.conn_id NOT IN (SELECT conn_id FROM tcp_connect WHERE outcome = 'pending')
 ), counted AS (
     SELECT process_id, pid, comm, peer, direction, count(*) AS opened,
         sum(CASE WHEN closed_ts IS NOT NULL THEN 1 ELSE 0 END) AS closed,

@@ -13,6 +13,9 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+/// What to do where bpf is denied.
+pub const NOT_DENIED: &str = "give the container the capabilities by --cap-add, with which Docker's profile allows the call, or another profile (--security-opt seccomp=…)";
+
 /// CAP_SYS_ADMIN: it stands for CAP_BPF and CAP_PERFMON.
 const SYS_ADMIN: u32 = 21;
 
@@ -25,6 +28,21 @@ fn effective() -> u64 {
 /// Whether this process has the capability of this number.
 pub fn has_capability(bit: u32) -> bool {
     effective() & (1 << bit) != 0
+}
+
+/// What denies the system call bpf to a process that has the capabilities: a container's seccomp profile, or a security module.
+pub fn who_denies_bpf() -> Option<&'static str> {
+    /// A command that no kernel has: one that is asked answers EINVAL, whoever asks.
+    const NO_COMMAND: libc::c_int = 0x7fff;
+    // SAFETY: no attributes are given, and none are read.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, NO_COMMAND, std::ptr::null::<u8>(), 0) };
+    let denied = answer < 0 && matches!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ENOSYS));
+    if !denied {
+        return None;
+    }
+    let status = tongs::system_text("/proc/self/status").unwrap_or_default();
+    let filtered = status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"));
+    Some(if filtered { "a seccomp profile" } else { "a security module" })
 }
 
 /// The capabilities without which nothing can be recorded, as far as they are missing.
@@ -42,7 +60,10 @@ pub fn missing_capabilities() -> Vec<&'static str> {
 /// Prints what is found; the result is whether everything can be recorded.
 pub fn check(args: &Check) -> Result<bool> {
     let release = tongs::system_text("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let missing = missing_capabilities();
+    let mut missing = missing_capabilities();
+    let denied = who_denies_bpf().filter(|_| missing.is_empty());
+    let denial = denied.map(|who| format!("the system call bpf (denied by {who})"));
+    missing.extend(denial.as_deref());
     let btf = Path::new(BTF_PATH).exists();
     let lockdown = tongs::system_text("/sys/kernel/security/lockdown").unwrap_or_default();
     let confidential = lockdown.contains("[confidentiality]");
@@ -104,6 +125,8 @@ pub fn check(args: &Check) -> Result<bool> {
     out.push('\n');
     if crate::namespaces::has_own_users() {
         line!("Run it on the host, or in a container without a user namespace.");
+    } else if denied.is_some() {
+        line!("To have the call allowed, {NOT_DENIED}.");
     } else if !missing.is_empty() {
         line!("Run as root, or give the recorder what it needs:");
         let exe = std::env::current_exe().map_or_else(|_| "ebrec-record".to_owned(), |path| path.display().to_string());

@@ -96,7 +96,8 @@ pub struct Pool {
     most: usize,
 }
 
-/// The buffers for so many rings, `bytes` in all: beside the rings, they hold the events that wait for the builder. Their memory is taken from the kernel when it is first written to.
+/// The buffers for so many rings, `bytes` in all: beside the rings, they hold the events that wait for the builder. Their memory is taken
+/// from the kernel when it is first written to.
 pub fn pool(rings: usize, bytes: usize) -> (Pool, Passes) {
     let rings = rings.max(1);
     let most = (PASS_BYTES / rings).max(LEAST_BYTES);

@@ -120,6 +120,12 @@ const MOST_FUNCTIONS: usize = 64;
 /// Notes of a file that are looked at.
 const MOST_NOTES: u64 = 64 << 10;
 
+/// Whether a file begins as programs and libraries do.
+pub fn is_elf(file: &File) -> bool {
+    let mut magic = [0; 4];
+    std::os::unix::fs::FileExt::read_exact_at(file, &mut magic, 0).is_ok() && magic == object::elf::ELFMAG
+}
+
 /// The build id of a file, if it has one.
 pub fn build_id(file: &File) -> Option<Vec<u8>> {
     let of = |elf: &Elf| {

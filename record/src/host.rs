@@ -5,7 +5,7 @@ use crate::tongs::{self, names};
 use ebrec_format::events::host::{Disk, Mount, Netdev, SystemSample};
 use ebrec_format::manifest::Host;
 use ebrec_format::wire::{NULL32, NULL64};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 /// A small file as trimmed text; nothing if it isn't there.
@@ -49,32 +49,26 @@ pub fn possible_cpus() -> u32 {
     u32::try_from(n).unwrap_or(1).max(1)
 }
 
-/// The block devices (/sys/block).
-pub fn disks() -> Vec<Disk> {
-    names("/sys/block")
-        .into_iter()
-        .map(|name| {
-            let of = |file: &str| read(format!("/sys/block/{name}/{file}"));
-            let scheduler = of("queue/scheduler").map(|text| {
-                // The one in use stands in brackets.
-                text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or(text.clone(), |(in_use, _)| in_use.to_owned())
-            });
-            Disk {
-                dev: of("dev"),
-                // Always in units of 512 bytes (Documentation/ABI/stable/sysfs-block).
-                size_bytes: of("size").and_then(|s| s.parse::<u64>().ok()).map_or(NULL64, |sectors| sectors * 512),
-                rotational: of("queue/rotational").and_then(|s| s.parse().ok()).unwrap_or(NULL32),
-                scheduler,
-                model: of("device/model"),
-                name: Some(name),
-            }
-        })
-        .collect()
+/// A block device (/sys/block).
+fn disk(name: String) -> Disk {
+    let of = |file: &str| read(format!("/sys/block/{name}/{file}"));
+    let scheduler = of("queue/scheduler").map(|text| {
+        // The one in use stands in brackets.
+        text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or(text.clone(), |(in_use, _)| in_use.to_owned())
+    });
+    Disk {
+        dev: of("dev"),
+        // Always in units of 512 bytes (Documentation/ABI/stable/sysfs-block).
+        size_bytes: of("size").and_then(|s| s.parse::<u64>().ok()).map_or(NULL64, |sectors| sectors * 512),
+        rotational: of("queue/rotational").and_then(|s| s.parse().ok()).unwrap_or(NULL32),
+        scheduler,
+        model: of("device/model"),
+        name: Some(name),
+    }
 }
 
 /// The mounts (/proc/self/mountinfo, proc(5)).
-pub fn mounts() -> Vec<Mount> {
-    let text = read("/proc/self/mountinfo").unwrap_or_default();
+fn mounts(text: &str) -> Vec<Mount> {
     text.lines()
         .filter_map(|line| {
             let (left, right) = line.split_once(" - ")?;
@@ -92,20 +86,52 @@ pub fn mounts() -> Vec<Mount> {
         .collect()
 }
 
-/// The network interfaces (/sys/class/net).
-pub fn netdevs() -> Vec<Netdev> {
-    names("/sys/class/net")
-        .into_iter()
-        .map(|name| {
-            let of = |file: &str| read(format!("/sys/class/net/{name}/{file}"));
-            Netdev {
-                ifindex: of("ifindex").and_then(|s| s.parse().ok()).unwrap_or(NULL32),
-                mtu_bytes: of("mtu").and_then(|s| s.parse().ok()).unwrap_or(NULL64),
-                state: of("operstate"),
-                name: Some(name),
-            }
-        })
-        .collect()
+/// A network interface (/sys/class/net).
+fn netdev(name: String) -> Netdev {
+    let of = |file: &str| read(format!("/sys/class/net/{name}/{file}"));
+    Netdev {
+        ifindex: of("ifindex").and_then(|s| s.parse().ok()).unwrap_or(NULL32),
+        mtu_bytes: of("mtu").and_then(|s| s.parse().ok()).unwrap_or(NULL64),
+        state: of("operstate"),
+        name: Some(name),
+    }
+}
+
+/// Mounts that are told of; a host that makes more all the time is told of no more.
+const MOST_MOUNTS: usize = 16_384;
+
+/// What has been seen of disks, mounts and network interfaces, so that what is new is told: they come into being with containers.
+#[derive(Debug, Default)]
+pub struct Seen {
+    disks: BTreeSet<String>,
+    netdevs: BTreeSet<String>,
+    mountinfo: String,
+    mounts: HashSet<[Option<String>; 4]>,
+}
+
+impl Seen {
+    /// What wasn't there when this was asked last.
+    pub fn fresh(&mut self) -> (Vec<Disk>, Vec<Mount>, Vec<Netdev>) {
+        let new_of = |seen: &mut BTreeSet<String>, directory: &str| -> Vec<String> {
+            let now: BTreeSet<String> = names(directory).into_iter().collect();
+            let new = now.difference(seen).cloned().collect();
+            *seen = now;
+            new
+        };
+        let disks = new_of(&mut self.disks, "/sys/block").into_iter().map(disk).collect();
+        let netdevs = new_of(&mut self.netdevs, "/sys/class/net").into_iter().map(netdev).collect();
+        let text = read("/proc/self/mountinfo").unwrap_or_default();
+        if text == self.mountinfo {
+            return (disks, Vec::new(), netdevs);
+        }
+        let is_new = |mount: &Mount| {
+            let key = [&mount.dev, &mount.fs, &mount.path, &mount.source].map(Clone::clone);
+            self.mounts.len() < MOST_MOUNTS && self.mounts.insert(key)
+        };
+        let mounts = mounts(&text).into_iter().filter(is_new).collect();
+        self.mountinfo = text;
+        (disks, mounts, netdevs)
+    }
 }
 
 /// Counters that only rise, as they stood at one moment.
@@ -274,7 +300,7 @@ mod tests {
     fn this_host_has_facts() {
         let facts = facts();
         assert!(!facts.kernel.is_empty() && facts.cpus >= 1);
-        assert!(mounts().iter().any(|mount| mount.path.as_deref() == Some("/")));
+        assert!(Seen::default().fresh().1.iter().any(|mount| mount.path.as_deref() == Some("/")));
         let mut sampler = Sampler::default();
         assert_eq!(sampler.sample(1).cpu_user_ns, NULL64);
         let second = sampler.sample(2);

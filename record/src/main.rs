@@ -6,6 +6,7 @@
 
 mod budget;
 mod build;
+mod cgroups;
 mod check;
 mod cli;
 mod drain;

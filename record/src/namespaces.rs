@@ -11,6 +11,7 @@ const NO_PROC: u32 = u32::MAX;
 /// Inodes of the first namespaces (include/linux/proc_ns.h).
 const FIRST_PID: &str = "pid:[4026531836]";
 const FIRST_USER: &str = "user:[4026531837]";
+const FIRST_CGROUP: &str = "cgroup:[4026531835]";
 
 /// What the kernel side is told of the recorder's namespaces before it is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,11 @@ fn is(namespace: &str, first: &str) -> bool {
 /// Whether the recorder's pids aren't those of the host.
 pub fn has_own_pids() -> bool {
     is("pid", FIRST_PID)
+}
+
+/// Whether the paths of cgroups aren't those of the kernel.
+pub fn has_own_cgroups() -> bool {
+    is("cgroup", FIRST_CGROUP)
 }
 
 /// Whether the recorder's privileges are those of a user namespace, which count for nothing that it does.

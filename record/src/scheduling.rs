@@ -101,6 +101,24 @@ pub fn spawn<T: Send + 'static>(class: Class, name: &str, f: impl FnOnce() -> T 
     })
 }
 
+/// Drops things for each of which the kernel waits until all CPUs have passed by, so it is asked from `threads` real-time threads at once.
+pub fn drop_together<T: Send>(things: Vec<T>, threads: usize) {
+    let mut piles: Vec<Vec<T>> = Vec::new();
+    piles.resize_with(things.len().min(threads), Vec::new);
+    for (place, thing) in things.into_iter().enumerate() {
+        piles[place % threads].push(thing);
+    }
+    let _inherited = Inherited::begin();
+    std::thread::scope(|scope| {
+        for pile in piles {
+            scope.spawn(move || {
+                enter(Class::RealTime);
+                drop(pile);
+            });
+        }
+    });
+}
+
 /// While it lives, threads that a real-time thread starts are real-time threads until they [`enter`] a class of their own.
 pub struct Inherited(bool);
 

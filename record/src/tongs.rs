@@ -9,7 +9,7 @@
 
 use crate::scheduling::{Class, spawn};
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -216,6 +216,14 @@ pub fn names(directory: impl AsRef<Path>) -> Vec<String> {
     let mut names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
     names.sort();
     names
+}
+
+/// Names of the directories in a directory of the kernel's; nothing if it isn't there (any more).
+pub fn directories(directory: impl AsRef<Path>) -> Vec<OsString> {
+    #[expect(clippy::disallowed_methods, reason = "directories of /sys, which the kernel makes")]
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let is_directory = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    entries.filter_map(io::Result::ok).filter(is_directory).map(|entry| entry.file_name()).collect()
 }
 
 /// Whether a file stays as it is while it is mapped: only root may change it, and no other machine or program has it. A file that gets

@@ -216,10 +216,10 @@ impl Child {
         }
         // SAFETY: both descriptors were just returned to us and nobody else has them.
         let (read, go) = unsafe { (OwnedFd::from_raw_fd(pipe[0]), OwnedFd::from_raw_fd(pipe[1])) };
-        // As fork, but the end of this child is not told by SIGCHLD, which is COMMAND's.
         // On a host without a CPU to spare, an ordinary child would keep locks of its memory for as long as it waits for one, and the kernel
         // needs these to put the probe in.
         let inherited = crate::scheduling::Inherited::begin();
+        // As fork, but the end of this child is not told by SIGCHLD, which is COMMAND's.
         // SAFETY: without flags and stack the child has a copy of everything; it calls only async-signal-safe functions.
         let pid = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
         match pid {

@@ -1,6 +1,7 @@
 //! From what the user asked to what is to be done, and errors that say what to do.
 
 use crate::cli::Record;
+use crate::load::WantedCgroup;
 use anyhow::{Result, bail};
 use ebrec_format::events;
 use ebrec_format::syscalls::Arch;
@@ -79,8 +80,8 @@ pub fn syscalls_of(list: &[String]) -> Result<Option<Vec<u32>>> {
     Ok((!list.is_empty()).then_some(calls))
 }
 
-/// cgroups (id and depth), and what the manifest says of all filters.
-type Filters = (Vec<(u64, u32)>, BTreeMap<String, Vec<String>>);
+/// cgroups, and what the manifest says of all filters.
+type Filters = (Vec<WantedCgroup>, BTreeMap<String, Vec<String>>);
 
 /// Checks the filters and finds the cgroups.
 pub fn filters_of(args: &Record) -> Result<Filters> {
@@ -123,7 +124,7 @@ fn exists(pid: u32) -> bool {
 
 /// Where cgroup v2 is mounted, and which of its directories is mounted there (/proc/self/mountinfo). Of several mounts the one that
 /// `path` is below, else one that shows what the cgroup namespace does, else the last.
-fn cgroup_mount(mountinfo: &str, path: &Path) -> Option<(PathBuf, PathBuf)> {
+pub fn cgroup_mount(mountinfo: &str, path: &Path) -> Option<(PathBuf, PathBuf)> {
     let mounts = mountinfo.lines().filter_map(|line| {
         let (left, right) = line.split_once(" - ")?;
         let mut fields = left.split(' ').skip(3).map(PathBuf::from);
@@ -135,7 +136,7 @@ fn cgroup_mount(mountinfo: &str, path: &Path) -> Option<(PathBuf, PathBuf)> {
 
 /// A cgroup's id, which is its directory's inode, and its depth below the root that the cgroup namespace shows; of what it doesn't
 /// show, that is below zero.
-fn cgroup(path: &Path) -> Result<(u64, u32)> {
+fn cgroup(path: &Path) -> Result<WantedCgroup> {
     let mountinfo = crate::tongs::system_text("/proc/self/mountinfo").unwrap_or_default();
     let Some((mount, root)) = cgroup_mount(&mountinfo, path) else {
         bail!(Usage::new("cgroup v2 is not mounted", "mount it (mount -t cgroup2 none /sys/fs/cgroup), or filter by --pid or --comm"));
@@ -145,9 +146,12 @@ fn cgroup(path: &Path) -> Result<(u64, u32)> {
     let directory = mount.join(&below);
     match std::fs::metadata(&directory) {
         Ok(metadata) if metadata.is_dir() => {
-            let depth = below.components().count() as i32 + crate::namespaces::depth(root);
+            let depth = below.components().count() as i32 + crate::namespaces::depth(&root);
+            let whole = root.join(&below);
+            let is_the_kernels = !crate::namespaces::has_own_cgroups() && whole.components().all(|c| c != Component::ParentDir);
+            let path = if is_the_kernels { whole.to_string_lossy().into_owned() } else { String::new() };
             // The kernel adds the root's own depth.
-            Ok((metadata.ino(), depth as u32))
+            Ok(WantedCgroup { id: metadata.ino(), depth: depth as u32, path })
         }
         _ => bail!(Usage::new(
             format!("there is no cgroup {}", directory.display()),
@@ -169,7 +173,11 @@ pub fn explain_privilege(error: anyhow::Error) -> anyhow::Error {
     }
     let missing = crate::check::missing_capabilities();
     if missing.is_empty() {
-        return error;
+        let Some(who) = crate::check::who_denies_bpf() else { return error };
+        return anyhow::Error::new(Usage::new(
+            format!("no privilege to record: {who} denies the system call bpf"),
+            crate::check::NOT_DENIED,
+        ));
     }
     anyhow::Error::new(Usage::new(
         format!("no privilege to record: {} missing", missing.join(", ")),

@@ -76,11 +76,10 @@ impl Capture {
     }
 }
 
-/// Records with `args` while `activity` goes on; the recording must succeed and lose nothing. Now and then a kernel has no memory for what is
-/// remembered of a task at that instant (`kmalloc_nolock` gives up where it would have to wait for a lock): one row without times.
+/// Records with `args` while `activity` goes on; the recording must succeed and lose nothing.
 pub fn recorded<T>(args: &[&str], activity: impl FnOnce() -> Result<T>) -> Result<(T, Capture)> {
     let (truth, capture, _) = recording(args, activity)?;
-    let lost = capture.sql("SELECT table_name, reason, lost FROM loss WHERE reason <> 'no state' OR lost > 2")?;
+    let lost = capture.sql("SELECT table_name, reason, lost FROM loss")?;
     if lost.is_empty() { Ok((truth, capture)) } else { fail(format!("records were lost: {lost:?}")) }
 }
 

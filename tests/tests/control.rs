@@ -366,7 +366,8 @@ fn an_overloaded_host_is_recorded_without_loss_and_in_time() -> Result<()> {
     assert_eq!(lost(&manifest), 0, "of {rows}");
     assert!(rows > 500_000, "{rows}");
     assert!(by == "duration" && (4.0..4.1).contains(&seconds), "{by} {seconds}");
-    // The promise is a second, and `make proof` measures it; here others may use the machine as well. Without the class it is 20 to 50 s.
-    assert!(recording.started_in < Duration::from_secs(3), "{:?}", recording.started_in);
+    // The recorder's own count: who listens to it here needs a CPU, too. Without the class it is 20 to 50 s.
+    let started = int(&manifest["recorder"]["start_ns"])?;
+    assert!(started < 1_000_000_000, "started after {started} ns; heard of after {:?}", recording.started_in);
     Ok(())
 }

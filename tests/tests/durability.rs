@@ -1,6 +1,7 @@
 //! What is left of a recording after a kill, a power loss, a full disk: the part of `tests/proof/durability` that takes seconds.
 
 use ebrec_tests::{Capture, Context, Program, Result, analyze, int, program, require_bpf, run, sql, workload};
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -14,6 +15,65 @@ fn what_was_sealed_survives_kills_power_losses_and_limits() -> Result<()> {
     let output = proof.output().context("run tests/proof/durability")?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.matches("ok ").count() == 3, "{said}");
+    Ok(())
+}
+
+/// Data is synced, then named, then the name is synced, then what it replaces is removed: as the system calls show it. That a name isn't synced
+/// shows after a power loss only if nothing else made the file system write its log meanwhile.
+#[test]
+fn files_are_synced_before_they_are_named_and_names_before_anything_is_removed() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    for format in ["file", "dir"] {
+        let capture = Capture::place("order")?;
+        let log = capture.dir().join("calls");
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-y", "-e", "trace=fsync,fdatasync,rename,renameat2,unlink,unlinkat", "-o"]).arg(&log);
+        strace.arg(program(Program::Record)?).args(["--probes", "process", "-d", "7s", "--format", format, "-o", &capture.arg()]);
+        let output = strace.output().context("strace: install it (make test-deps)")?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let log = std::fs::read_to_string(&log).context("the calls")?;
+        let (mut synced, mut unsynced, mut named) = (HashSet::new(), HashSet::new(), 0);
+        // A call that took so long that another thread's came in between has two lines.
+        let mut unfinished = HashMap::new();
+        for line in log.lines() {
+            let Some((thread, call)) = line.split_once(' ') else { continue };
+            if let Some(begun) = call.strip_suffix(" <unfinished ...>") {
+                unfinished.insert(thread, begun);
+                continue;
+            }
+            if !line.ends_with(" = 0") {
+                continue;
+            }
+            let call = if call.contains(" resumed>") { unfinished.remove(thread).context(line)? } else { call };
+            let Some((call, arguments)) = call.trim().split_once('(') else { continue };
+            let quoted: Vec<&str> = arguments.split('"').skip(1).step_by(2).collect();
+            let parent = |path: &str| path.rsplit_once('/').map_or(".", |(directory, _)| directory).to_owned();
+            match (call, quoted.as_slice()) {
+                ("fsync" | "fdatasync", _) => {
+                    let path = arguments.split(['<', '>']).nth(1).context(line)?.to_owned();
+                    unsynced.remove(&path);
+                    synced.insert(path);
+                }
+                ("rename", [from, to]) => {
+                    assert!(synced.remove(*from), "{format}: {line}: not synced before");
+                    unsynced.insert(parent(to));
+                    named += 1;
+                }
+                ("renameat2", [from, to]) => {
+                    // The whole capture: all that is in it has its name by now.
+                    assert!(unsynced.is_empty(), "{format}: {line}: {unsynced:?}");
+                    assert!(synced.contains(*from) || synced.contains(&parent(from)), "{format}: {line}");
+                    unsynced.insert(parent(to));
+                    named += 1;
+                }
+                ("unlink", [path]) | ("unlinkat", [path]) if path.ends_with(".parquet") => {
+                    assert!(unsynced.is_empty(), "{format}: {line}: removed before {unsynced:?} was synced");
+                }
+                _ => {}
+            }
+        }
+        assert!(unsynced.is_empty() && named > 5, "{format}: {unsynced:?}, {named} names");
+    }
     Ok(())
 }
 

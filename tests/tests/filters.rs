@@ -191,7 +191,23 @@ fn names_with_backslashes_are_found_as_they_are_shown() -> Result<()> {
     let dir = TempDir::new("backslash")?;
     let file = dir.path().join("C:\\win\\a.exe");
     std::fs::copy("/bin/true", &file).context("copy a program")?;
-    let (_, capture) = recorded(&["--probes", "process"], || Command::new(&file).status().context("run it"))?;
+    let Some(cgroup) = Cgroup::new()? else {
+        eprintln!("SKIPPED: cgroup v2 is not mounted");
+        return Ok(());
+    };
+    let slice = cgroup.outer.join("system-serial\\x2dgetty.slice");
+    std::fs::create_dir(&slice).context("make a cgroup")?;
+    let mut shell = Command::new("sh").args(["-c", "read go; \"$0\""]).arg(&file).stdin(Stdio::piped()).spawn().context("start a shell")?;
+    std::fs::write(slice.join("cgroup.procs"), shell.id().to_string()).context("move the shell")?;
+    let ran = recorded(&["--probes", "process"], || {
+        drop(shell.stdin.take());
+        shell.wait().context("wait for the shell")
+    });
+    std::fs::remove_dir(&slice).context("remove the cgroup")?;
+    let (_, capture) = ran?;
+    let below = format!("/{}/system-serial\\x2dgetty.slice", cgroup.outer.file_name().unwrap_or_default().to_string_lossy());
+    let ran = analyze(capture.path(), &["--cgroup", &below, "execsnoop"])?.succeeded()?;
+    assert_eq!(ran.stdout.lines().filter(|line| line.contains("a.exe")).count(), 1, "{below}: {}", ran.stdout);
     for name in ["C:\\win\\a.exe", "C:\\\\win\\\\a.exe"] {
         for args in [&["--comm", name, "execsnoop"][..], &["execsnoop", "-n", name]] {
             let ran = analyze(capture.path(), args)?.succeeded()?;

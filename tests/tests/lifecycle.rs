@@ -64,14 +64,14 @@ fn a_signal_ends_in_a_complete_capture() -> Result<()> {
 #[test]
 fn recording_begins_soon() -> Result<()> {
     let Some(_bpf) = require_bpf()? else { return Ok(()) };
-    let mut fastest = Duration::MAX;
-    for _ in 0..3 {
+    const PROMISED: Duration = Duration::from_millis(500);
+    // `make proof` measures the median on a quiet machine. Others may use this one: some start must be as fast as promised.
+    let mut all = Vec::new();
+    while all.len() < 10 && all.iter().all(|started| *started >= PROMISED) {
         let capture = Capture::place("start")?;
-        let recording = capture.start(&[])?.stop()?.succeeded()?;
-        fastest = fastest.min(recording.started_in);
+        all.push(capture.start(&[])?.stop()?.succeeded()?.started_in);
     }
-    // The promise is half a second, which tests/proof/promises measures; here others may use the machine as well.
-    assert!(fastest < Duration::from_secs(1), "{fastest:?}");
+    assert!(all.iter().any(|started| *started < PROMISED), "{all:?}");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What a capture lacks is counted, and everybody who asks is told: recorded + lost = produced.
 
-use ebrec_tests::{Capture, Context, Recording, Result, analyze, int, recording, require_bpf, workload};
+use ebrec_tests::{Capture, Context, Recorder, Recording, Result, analyze, int, recording, require_bpf, workload};
 use serde_json::Value;
 
 /// A ring that is too small for what happens between two drains, and round trips whose number of calls is known.
@@ -88,5 +88,59 @@ fn without_losses_nothing_is_said_of_them() -> Result<()> {
     assert_eq!(capture.number("SELECT count(*) FROM loss")?, 0);
     let asked = analyze(capture.path(), &["sql", "SELECT count(*) FROM process_fork", "--strict"])?.succeeded()?;
     assert_eq!(asked.stderr, "");
+    Ok(())
+}
+
+/// Processes that live, more than there is room for those that are followed.
+#[test]
+fn descendants_that_found_no_room_are_told() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let capture = Capture::place("unfollowed")?;
+    // The last 50 children would have a child each; the parent waits for nobody before all are there.
+    let forks = "import os, time
+for i in range(1400):
+    if not os.fork():
+        time.sleep(3)
+        os._exit(0)
+time.sleep(0.2)";
+    let args = ["--probes", "process", "--memory", "8K", "-o", &capture.arg(), "--", "python3", "-c", forks];
+    let recording = Recorder::start(&args)?.wait()?.succeeded()?;
+    let lost = capture.number("SELECT coalesce(sum(lost), 0) FROM loss WHERE reason = 'not followed'")?;
+    // The table has room for 1,024, of which each CPU may hold some back.
+    assert!((300..=1400).contains(&lost), "{lost}: {}", recording.ran.stderr);
+    Ok(())
+}
+
+/// Connections that are open, more than there is room for.
+#[test]
+fn connections_that_found_no_room_are_told() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let capture = Capture::place("connections")?;
+    let connect = "import resource, socket
+resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
+server = socket.create_server(('127.0.0.1', 0), backlog=4096)
+kept = [socket.create_connection(server.getsockname()) for _ in range(1500)]
+kept += [server.accept()[0] for _ in range(1500)]";
+    let args = ["--probes", "tcp", "--memory", "8K", "-o", &capture.arg(), "--", "python3", "-c", connect];
+    let recording = Recorder::start(&args)?.wait()?.succeeded()?;
+    for table in ["tcp_connect", "tcp_connection"] {
+        let lost = lost(&capture, table)?;
+        let rows = capture.number(&format!("SELECT count(*) FROM {table} WHERE comm = 'python3' AND direction <> 'in'")).unwrap_or(0);
+        assert!(lost > 0, "{table}: {rows} rows, {lost} lost: {}", recording.ran.stderr);
+    }
+    let full = capture.number("SELECT coalesce(sum(lost), 0) FROM loss WHERE reason = 'map full'")?;
+    assert!(full > 0, "{}", recording.ran.stderr);
+    let connects = capture.number("SELECT count(*) FROM tcp_connect")? + lost(&capture, "tcp_connect")?;
+    assert_eq!(connects, 1500, "{}", recording.ran.stderr);
+    Ok(())
+}
+
+/// A stack is sent when it is first seen, and then the ring is as full as at any other time.
+#[test]
+fn stacks_that_found_no_room_are_told() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let args = ["--probes", "tcp,profile", "--comm", "wl-rr-client", "--comm", "wl-rr-server", "--memory", "8K"];
+    let (_, capture, recording) = recording(&args, || workload(&["tcp-rr", "100000", "--cpu", "0"]))?;
+    assert!(lost(&capture, "stack")? > 0, "{}", recording.ran.stderr);
     Ok(())
 }

@@ -10,13 +10,17 @@ fn two_recorders_at_once_record_the_same() -> Result<()> {
     let Some(_bpf) = require_bpf()? else { return Ok(()) };
     const PROBES: &[&str] = &["--probes", "default,syscall"];
     let mut captures = Vec::new();
-    let (truth, inner) = recorded(PROBES, || {
-        let (truth, outer) = recorded(PROBES, || workload(&["tcp", "--families", "v4,v6"]))?;
+    let (truth, inner, _) = recording(PROBES, || {
+        let (truth, outer, _) = recording(PROBES, || workload(&["tcp", "--families", "v4,v6"]))?;
         captures.push(outer);
         Ok(truth)
     })?;
     captures.push(inner);
     for capture in &captures {
+        // Now and then the kernel has no memory for what both want to remember of a new task at that instant: one row of each has no
+        // times, and each says so (in 3 of 34 pairs that recorded a flood of forks, on Linux 6.18). Nothing else may be lost.
+        let lost = capture.sql("SELECT table_name, reason, lost FROM loss WHERE reason <> 'no state' OR lost > 1")?;
+        assert!(lost.is_empty(), "{lost:?}");
         let bytes = capture.number("SELECT sum(bytes) FROM tcp_send WHERE comm IN ('wl-client', 'wl-server')")?;
         assert_eq!(bytes, int(&truth["totals"]["tx_bytes"])?);
         assert!(capture.number("SELECT count(*) FROM syscall WHERE comm = 'wl-client' AND name = 'connect'")? > 10);

@@ -110,6 +110,41 @@ fn jitted_code_is_named_by_its_perf_map() -> Result<()> {
     Ok(())
 }
 
+/// Code in a file of memory, which is mapped twice: once to be written and once to run.
+#[test]
+fn jitted_code_in_a_file_is_named_by_its_perf_map() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    if !cfg!(target_arch = "x86_64") {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: jitted code: the machine code at hand is for x86-64");
+        return Ok(());
+    }
+    let (truth, capture) = recorded(PROFILE, || workload(&["burn", "1", "--ms", "800", "--jit-in-file"]))?;
+    let rows = assert_named(&capture, &truth["pid"], &["ebrec_jit_loop"])?;
+    let mut of_jit = rows.iter().filter(|row| names(&row["frames"]).starts_with(&["ebrec_jit_loop"]));
+    assert!(of_jit.all(|row| row["locations"][0]["module"].as_str().is_some_and(|module| module.contains("doublemapper"))), "{rows:?}");
+    Ok(())
+}
+
+/// Code that is mapped after its process was first looked at: each piece is in few stacks, which may come at the wrong moment.
+#[test]
+fn jitted_code_that_comes_later_is_named() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    if !cfg!(target_arch = "x86_64") {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: jitted code: the machine code at hand is for x86-64");
+        return Ok(());
+    }
+    let (truth, capture) = recorded(PROFILE, || workload(&["burn", "1", "--ms", "2400", "--jit-pieces", "8"]))?;
+    let rows = capture.sql(&format!(
+        "SELECT k.frames[1] AS leaf, count(*) AS n FROM cpu_sample s JOIN stack k ON k.stack_id = s.user_stack_id WHERE s.pid = {}
+         GROUP BY 1 HAVING count(*) > 5 ORDER BY 1",
+        truth["pid"]
+    ))?;
+    let leaves: Vec<&str> = rows.iter().filter_map(|row| row["leaf"].as_str()).collect();
+    let expected: Vec<String> = (0..8).map(|nth| format!("ebrec_jit_piece_{nth}")).collect();
+    assert_eq!(leaves, expected, "{rows:?}");
+    Ok(())
+}
+
 #[test]
 fn time_in_the_kernel_has_a_kernel_stack() -> Result<()> {
     let Some(_bpf) = require_bpf()? else { return Ok(()) };

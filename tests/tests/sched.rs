@@ -98,6 +98,7 @@ fn times_of_a_task_add_up() -> Result<()> {
                 count(*) FILTER (WHERE arrives = 1 AND before_arrives = 0 AND (off_cpu IS NULL OR waited IS NULL)) AS unknown,
                 count(*) FILTER (WHERE waited > off_cpu) AS waited_longer_than_off,
                 count(*) FILTER (WHERE arrives = 1 AND left_in = 'R' AND waited <> off_cpu) AS preempted_but_not_waiting,
+                count(*) FILTER (WHERE arrives = 1 AND left_in IN ('S', 'D') AND waited = off_cpu) AS slept_and_only_waited,
                 count(*) FILTER (WHERE arrives = 0 AND before_arrives = 1 AND ran <> at - before) AS wrong_ran
          FROM pairs",
     )?;
@@ -105,6 +106,8 @@ fn times_of_a_task_add_up() -> Result<()> {
     for wrong in ["arrived_twice", "wrong_off_cpu", "unknown", "waited_longer_than_off", "preempted_but_not_waiting", "wrong_ran"] {
         assert_eq!(row[wrong], 0, "{wrong} {row}");
     }
+    // A task that is woken before it has left its CPU waits from then on; few are.
+    assert!(int(&row["slept_and_only_waited"])? * 100 < int(&row["returns"])?, "{row}");
     // Where init is not seen leaving (see GAP), the task that got its CPU is not seen arriving.
     let unseen = capture
         .row("SELECT count(*) FILTER (WHERE next_pid = 1) AS came, count(*) FILTER (WHERE prev_pid = 1) AS left FROM sched_switch")?;

@@ -10,67 +10,169 @@ use crate::error::{Error, Result};
 use crate::output::cells::Cells;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+/// Where cgroup v2 is mounted as a rule: live tools take paths with it.
+const MOUNTS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+
+/// What of a path is below the hierarchy's root, without a slash at its end.
+fn below_root(path: &str) -> &str {
+    let below = MOUNTS.iter().find_map(|mount| path.strip_prefix(mount).filter(|rest| rest.is_empty() || rest.starts_with('/')));
+    below.unwrap_or(path).trim_end_matches('/')
+}
+
+/// What is asked for by a name that the path of its cgroup has in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// `--container`: the id, or how it begins.
+    Container,
+    /// `--pod`: the UID, or how it begins.
+    Pod,
+    /// `--unit`: the name, of a service also without `.service`.
+    Unit,
+}
+
+impl Owner {
+    /// The option's name, the column of `cgroup`, and what it is called.
+    fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Owner::Container => ("--container", "container_id", "container"),
+            Owner::Pod => ("--pod", "pod_uid", "pod"),
+            Owner::Unit => ("--unit", "unit", "unit"),
+        }
+    }
+
+    fn is(self, asked: &str, name: &str) -> bool {
+        match self {
+            Owner::Container | Owner::Pod => name.starts_with(asked),
+            Owner::Unit => name == asked || name.strip_suffix(".service") == Some(asked),
+        }
+    }
+
+    /// As a sentence calls it: `container 3f1b…`.
+    pub fn called(self, name: &str) -> String {
+        format!("{} {name}", self.words().2)
+    }
+}
+
+/// Identities of the processes of a container, a pod or a unit, and what it is called in full.
+pub async fn processes_of(engine: &Engine, owner: Owner, asked: &str) -> Result<(String, Vec<i64>)> {
+    let (option, column, what) = owner.words();
+    let sql = format!("SELECT CAST(NULL AS BIGINT) AS process_id, cgroup_id, {column} AS cgroup FROM cgroup WHERE {column} IS NOT NULL");
+    let (mut ids, mut found, mut others) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for (_, id, name) in rows(engine, &sql).await? {
+        if owner.is(asked, &name) {
+            ids.insert(id);
+            found.insert(name);
+        } else {
+            others.insert(name);
+        }
+    }
+    let list = |names: BTreeSet<String>| names.into_iter().take(5).collect::<Vec<_>>().join(", ");
+    let mut found = found.into_iter();
+    match (found.next(), found.next()) {
+        (Some(name), None) => {
+            let inside = inside(engine, ids, &|_| false, false).await?.0;
+            if inside.is_empty() {
+                return Err(Error::new(option, format!("no process was seen in {what} {name}")));
+            }
+            Ok((owner.called(&name), inside.into_iter().collect()))
+        }
+        (Some(one), Some(two)) => {
+            let all = [one, two].into_iter().chain(found).collect();
+            Err(Error::new(option, format!("{asked} is the beginning of several: {}", list(all))))
+        }
+        _ => {
+            let error = Error::new(option, format!("the capture knows of no {what} {asked}"));
+            Err(if others.is_empty() {
+                error.hint(format!("it knows of none at all; the table cgroup has what there was (SELECT path, {column} FROM cgroup)"))
+            } else {
+                error.hint(format!("there are: {}", list(others)))
+            })
+        }
+    }
+}
+
 /// Identities (`process_id`) of the processes in `cgroup` and the cgroups below: a path such as /system.slice, or an id.
 pub async fn processes(engine: &Engine, cgroup: &str) -> Result<Vec<i64>> {
-    let path = cgroup.trim_end_matches('/');
+    let path = below_root(cgroup);
+    let is_root = path.is_empty() && cgroup.starts_with('/');
     let mut ids: BTreeSet<i64> = cgroup.parse().into_iter().collect();
-    let mut inside = BTreeSet::new();
-    let mut known = BTreeSet::new();
-    for (process, id, of) in rows(engine, "SELECT process_id, cgroup_id, cgroup FROM process").await? {
-        let below = of.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if below && !path.is_empty() || ids.contains(&id) || cgroup == "/" {
+    let is_below = |of: &str| !path.is_empty() && of.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let mut exists = is_root;
+    for (_, id, of) in rows(engine, CGROUPS).await? {
+        if is_below(&of) || ids.contains(&id) {
+            exists = true;
+            ids.insert(id);
+        }
+    }
+    let (inside, mut known) = inside(engine, ids, &is_below, is_root).await?;
+    if !inside.is_empty() {
+        return Ok(inside.into_iter().collect());
+    }
+    known.remove("");
+    let some: Vec<&str> = known.iter().take(5).map(String::as_str).collect();
+    let hint = if some.is_empty() {
+        "the capture knows of no cgroup: it was recorded without the probe process".to_owned()
+    } else {
+        format!("cgroups in the capture: {} (SELECT DISTINCT cgroup FROM process, and SELECT path FROM cgroup, list all)", some.join(", "))
+    };
+    let what =
+        if exists { format!("no process was seen in {cgroup}") } else { format!("there was no cgroup {cgroup}, as far as was recorded") };
+    Err(Error::new("--cgroup", what).hint(hint))
+}
+
+/// The processes in the cgroups with these ids, or with a path that is wanted, and their descendants; and all paths of processes.
+async fn inside(
+    engine: &Engine,
+    mut ids: BTreeSet<i64>,
+    is_wanted: &(dyn Fn(&str) -> bool + Sync),
+    all: bool,
+) -> Result<(BTreeSet<i64>, BTreeSet<String>)> {
+    let (mut inside, mut known) = (BTreeSet::new(), BTreeSet::new());
+    for (process, id, of) in rows(engine, PROCESSES).await? {
+        if is_wanted(&of) || ids.contains(&id) || all {
             inside.insert(process);
-            if below {
+            if is_wanted(&of) {
                 ids.insert(id);
             }
         }
         known.insert(of);
     }
-    for (process, id, _) in rows(engine, "SELECT process_id, cgroup_id, CAST(NULL AS VARCHAR) AS cgroup FROM process_exec").await? {
-        if ids.contains(&id) || cgroup == "/" {
+    for (process, id, _) in rows(engine, EXECS).await? {
+        if ids.contains(&id) || all {
             inside.insert(process);
         }
     }
     let mut children: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
-    let forks = "SELECT process_id, child_process_id AS cgroup_id, CAST(NULL AS VARCHAR) AS cgroup FROM process_fork WHERE NOT is_thread";
-    for (parent, child, _) in rows(engine, forks).await? {
+    for (parent, child, _) in rows(engine, FORKS).await? {
         children.entry(parent).or_default().push(child);
     }
     let mut new: Vec<i64> = inside.iter().copied().collect();
     while let Some(parent) = new.pop() {
         new.extend(children.remove(&parent).unwrap_or_default().into_iter().filter(|child| inside.insert(*child)));
     }
-    if inside.is_empty() {
-        known.remove("");
-        let some: Vec<&str> = known.iter().take(5).map(String::as_str).collect();
-        let hint = if some.is_empty() {
-            "the capture knows of no cgroup: it was recorded without the probe process".to_owned()
-        } else {
-            format!("cgroups in the capture: {} (SELECT DISTINCT cgroup FROM process lists all)", some.join(", "))
-        };
-        return Err(Error::new("--cgroup", format!("no process was in {cgroup}")).hint(hint));
-    }
-    Ok(inside.into_iter().collect())
+    Ok((inside, known))
 }
 
-/// The cgroup of each process that can be known: its path, or its id where no process told the path at the start.
+/// The cgroup of each process that can be known: its path, or its id where nothing told the path.
 pub async fn paths(engine: &Engine) -> Result<HashMap<i64, String>> {
     let mut names = HashMap::new();
     let mut of = HashMap::new();
-    for (process, id, path) in rows(engine, "SELECT process_id, cgroup_id, cgroup FROM process").await? {
+    for (_, id, path) in rows(engine, CGROUPS).await? {
+        names.insert(id, path);
+    }
+    for (process, id, path) in rows(engine, PROCESSES).await? {
         if !path.is_empty() {
             names.insert(id, path.clone());
             of.insert(process, path);
         }
     }
-    for (process, id, _) in rows(engine, "SELECT process_id, cgroup_id, CAST(NULL AS VARCHAR) AS cgroup FROM process_exec").await? {
+    for (process, id, _) in rows(engine, EXECS).await? {
         if id >= 0 {
             of.entry(process).or_insert_with(|| names.get(&id).cloned().unwrap_or_else(|| format!("id {id}")));
         }
     }
-    let forks = "SELECT process_id, child_process_id AS cgroup_id, CAST(NULL AS VARCHAR) AS cgroup FROM process_fork WHERE NOT is_thread ORDER BY ts";
-    for (parent, child, _) in rows(engine, forks).await? {
-        // In the order in which they were made, so that a parent is known before its child.
+    // In the order in which they were made, so that a parent is known before its child.
+    for (parent, child, _) in rows(engine, &format!("{FORKS} ORDER BY ts")).await? {
         if let Some(path) = of.get(&parent).cloned() {
             of.entry(child).or_insert(path);
         }
@@ -78,8 +180,15 @@ pub async fn paths(engine: &Engine) -> Result<HashMap<i64, String>> {
     Ok(of)
 }
 
+/// A process or nothing, an id, a path or nothing.
+const CGROUPS: &str = "SELECT CAST(NULL AS BIGINT) AS process_id, cgroup_id, path AS cgroup FROM cgroup WHERE path IS NOT NULL";
+const PROCESSES: &str = "SELECT process_id, cgroup_id, cgroup FROM process";
+const EXECS: &str = "SELECT process_id, cgroup_id, CAST(NULL AS VARCHAR) AS cgroup FROM process_exec";
+const FORKS: &str =
+    "SELECT process_id, child_process_id AS cgroup_id, CAST(NULL AS VARCHAR) AS cgroup FROM process_fork WHERE NOT is_thread";
+
 async fn rows(engine: &Engine, sql: &str) -> Result<Vec<(i64, i64, String)>> {
-    const TABLES: [&str; 3] = ["process", "process_exec", "process_fork"];
+    const TABLES: [&str; 4] = ["cgroup", "process", "process_exec", "process_fork"];
     let reading = Reading { optional: &TABLES, whole: &TABLES, ..Reading::default() };
     let mut rows = Vec::new();
     for batch in super::collect(engine.read(sql, reading, Vec::new()).await?.frame).await? {

@@ -69,13 +69,15 @@ fn opened(
         fd,
         errno,
         is_new: u32::from(flags & O_CREAT != 0 && errno == 0),
+        outcome: u32::from(errno != 0),
+        pad: 0,
     };
     (row, [&base.to_ne_bytes()[..], path.as_bytes(), b"\0"].concat())
 }
 
 /// A row of `file_unlink`.
 fn unlinked(ts: u64, task: Task, errno: u32, (base, path): (u64, &str)) -> (open::FileUnlink, Vec<u8>) {
-    let row = open::FileUnlink { head: head(ts, task), latency_ns: 9_000, errno, pad: 0 };
+    let row = open::FileUnlink { head: head(ts, task), latency_ns: 9_000, errno, outcome: u32::from(errno != 0) };
     (row, [&base.to_ne_bytes()[..], path.as_bytes(), b"\0"].concat())
 }
 
@@ -166,6 +168,9 @@ fn query(ts: u64, task: Task, question: &[u8], answer: &[u8], latency: u64, atte
         attempts,
         request_bytes: question.len() as u32,
         response_bytes,
+        // Of an answer, the code is in the fourth byte.
+        outcome: answer.get(3).map_or(3, |byte| u32::from(byte & 15 != 0)),
+        pad: 0,
     };
     (row, [&(question.len() as u16).to_ne_bytes()[..], question, answer].concat())
 }

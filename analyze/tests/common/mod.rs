@@ -194,7 +194,17 @@ pub fn builder() -> Builder {
     };
     let send = |ts, id, task, bytes| tcp::TcpSend { head: conn(ts, id, task), bytes };
     let recv = |ts, id, task, bytes| tcp::TcpRecv { head: conn(ts, id, task), bytes };
-    let connect = |ts, id, ends, latency_ns, errno| tcp::TcpConnect { head: conn(ts, id, curl), ends, latency_ns, errno, pad: 0 };
+    let connect = |ts, id, ends, latency_ns, errno| tcp::TcpConnect {
+        head: conn(ts, id, curl),
+        ends,
+        latency_ns,
+        errno,
+        outcome: match errno {
+            0 => 0,
+            NULL32 => 2,
+            _ => 1,
+        },
+    };
     let state = |ts, id, task, old_state, new_state| tcp::TcpState {
         head: conn(ts, id, task),
         ends: ends(40_000, 80),

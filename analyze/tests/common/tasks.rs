@@ -164,7 +164,7 @@ fn calls(builder: Builder) -> Builder {
     let call = |ts, task, name: &str, ret: i64, latency_ns| syscall::Syscall {
         head: head(ts, task),
         call: arch.number(name).unwrap(),
-        pad: 0,
+        outcome: if ret == i64::MIN { 3 } else { u32::from(ret < 0) },
         ret,
         latency_ns,
     };

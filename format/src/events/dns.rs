@@ -17,7 +17,7 @@ events! {
     /// What was looked up.
     tail names: LookupNames
 
-    /// A question to a DNS server over UDP or TCP port 53 and its answer, whatever program asked it. `ts` is when it was sent, and one that was sent before the window has no row. The same message on its way through several interfaces is one row, and so is one that was sent again. Not seen: encrypted DNS, other ports, and messages that an older kernel keeps in pages of its own (nearly all by TCP).
+    /// A question to a DNS server over UDP or TCP port 53 and its answer, whatever program asked it. `ts` is when it was sent, and one that was sent before the window has no row. The same message on its way through several interfaces is one row, and so is one that was sent again. Where addresses are translated on the way (Docker's own resolver), the server is the one that the program asked. Not seen: encrypted DNS, other ports, of one segment of TCP the messages after the second, and messages that an older kernel keeps in pages of its own (nearly all by TCP).
     DnsQuery = "dns_query" {
         /// Who sent the question.
         head: Head,
@@ -33,6 +33,10 @@ events! {
         request_bytes: Bytes32,
         /// Size of the answer's message. Null: there was none.
         response_bytes: Bytes32,
+        /// What became of it: `succeeded` with NOERROR, `failed` with another answer, `given up` after 30 s, or `pending` at the window's end. Null in captures of older recorders.
+        outcome: Outcome,
+        /// Padding.
+        pad: Pad32,
     };
     /// The messages.
     tail message: DnsMessages

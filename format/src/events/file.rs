@@ -22,7 +22,7 @@ events! {
         requested_bytes: Bytes,
         /// Bytes that were read or written; 0 if it failed.
         bytes: Bytes,
-        /// How long the call took. Null: it began before the window.
+        /// How long the call took. Null: it began before the window, or seccomp or a tracer refused it before it began.
         latency_ns: Duration,
     }
 }

@@ -1,9 +1,9 @@
-//! The host: what existed at the start, and its state second by second.
+//! The host: what existed on it, and its state second by second.
 
 use crate::table::rows;
 
 rows! {
-    /// A block device that existed at the start of the window.
+    /// A block device that existed at the start of the window, or was there when it was looked for later, once a second.
     Disk = "disk" {
         /// Its name below /dev.
         name: Text,
@@ -19,7 +19,7 @@ rows! {
         model: Text,
     }
 
-    /// A file system that was mounted at the start of the window (in the recorder's mount namespace).
+    /// A file system that was mounted at the start of the window, or when it was looked for later, once a second (in the recorder's mount namespace).
     Mount = "mount" {
         /// Device, major:minor.
         dev: Text,
@@ -33,7 +33,7 @@ rows! {
         options: Text,
     }
 
-    /// A network interface that existed at the start of the window (in the recorder's network namespace).
+    /// A network interface that existed at the start of the window, or when it was looked for later, once a second (in the recorder's network namespace).
     Netdev = "netdev" {
         /// Its name.
         name: Text,

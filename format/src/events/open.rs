@@ -7,7 +7,7 @@ events! {
     FileOpen = "file_open" {
         /// Caller.
         head: Head,
-        /// How long the call took. Null: it began before the window.
+        /// How long the call took. Null: it began before the window, or was refused.
         latency_ns: Duration,
         /// Effective user of the caller.
         uid: Uid,
@@ -21,6 +21,10 @@ events! {
         errno: Errno,
         /// Whether the call made the file.
         is_new: Flag,
+        /// What became of it. Null in captures of older recorders.
+        outcome: Outcome,
+        /// Padding.
+        pad: Pad32,
     };
     /// The directory's number, then the path and its NUL, if it was readable.
     tail path: OpenPath
@@ -29,12 +33,12 @@ events! {
     FileUnlink = "file_unlink" {
         /// Caller.
         head: Head,
-        /// How long the call took. Null: it began before the window.
+        /// How long the call took. Null: it began before the window, or was refused.
         latency_ns: Duration,
         /// 0, or why it failed.
         errno: Errno,
-        /// Padding.
-        pad: Pad32,
+        /// What became of it. Null in captures of older recorders.
+        outcome: Outcome,
     };
     /// The same as of `file_open`.
     tail path: OpenPath

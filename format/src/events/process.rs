@@ -75,4 +75,14 @@ events! {
         /// Padding.
         pad: Pad32,
     }
+
+    /// A cgroup of the v2 hierarchy: one that existed at the start of the window, or was made in it. What it is of is read from its path, which systemd and the runtimes of containers choose.
+    Cgroup = "cgroup" {
+        /// Who made it. Null: it existed at the start.
+        head: PairHead,
+        /// Its id, as other tables have it.
+        cgroup_id: CgroupId,
+    };
+    /// Its path.
+    tail path: CgroupPath
 }

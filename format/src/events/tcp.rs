@@ -19,18 +19,19 @@ events! {
         pad: Pad32,
     }
 
-    /// An outbound connection was established, or the attempt failed.
+    /// An outbound connection was established, the attempt failed or was given up; or, at the end of the window, is still pending.
+    /// Also one that failed before anything was sent (no route, no port left, a firewall's rule): what connect(2) returned.
     TcpConnect = "tcp_connect" {
         /// Connection.
         head: ConnHead,
         /// Both ends.
         ends: Endpoints,
-        /// From the SYN to the answer. Null: it began before the window.
+        /// From the SYN to the answer; if it is pending, to the window's end. Null: it began before the window.
         latency_ns: Duration,
-        /// 0, or why it failed. Null: given up by the program.
+        /// 0, or why it failed. Null: given up or pending.
         errno: Errno,
-        /// Padding.
-        pad: Pad32,
+        /// What became of it. Null in captures of older recorders.
+        outcome: Outcome,
     }
 
     /// An inbound connection was accepted by a program.
@@ -95,7 +96,7 @@ events! {
 
     /// A segment was sent again. Several segments that leave as one (GSO) are one row.
     TcpRetransmit = "tcp_retransmit" {
-        /// Connection.
+        /// Connection. Of a SYN that is answered once more (state `NEW_SYN_RECV`), the listening socket.
         head: ConnHead,
         /// Both ends.
         ends: Endpoints,

@@ -4,6 +4,7 @@
 //! value of the one becomes a value of the other. A kind may stand for several columns ([`Head`], [`Endpoints`]).
 
 mod block;
+mod cgroup;
 mod columns;
 mod dns;
 mod file_words;
@@ -18,6 +19,7 @@ mod task;
 mod words;
 
 pub use block::*;
+pub use cgroup::*;
 pub use columns::{Interned, Numbers};
 pub use dns::*;
 pub use file_words::*;

@@ -48,6 +48,8 @@ word_kinds! {
     TcpState: |state| Some(TCP_STATES.get(state as usize).map_or_else(|| format!("STATE_{state}"), |name| (*name).to_owned()));
     /// Who opened a connection: `active` here, `passive` the other end. Null: it existed before the window.
     Direction: |d| match d { 1 => Some("active".to_owned()), 2 => Some("passive".to_owned()), _ => Some("unknown".to_owned()) };
+    /// What became of an attempt: `succeeded`, `failed`, `given up` by the program, `pending` at the end of the window, or `refused` by seccomp or a tracer before it began.
+    Outcome: |outcome| Some(OUTCOMES.get(outcome as usize).map_or_else(|| format!("outcome_{outcome}"), |name| (*name).to_owned()));
     /// Whether a reset was `sent` or `received`.
     ResetWay: |way| Some(if way == 0 { "sent" } else { "received" }.to_owned());
     /// Why a reset was sent, by the kernel's name in lower case (include/net/rstreason.h); `other` is one that this version doesn't know.
@@ -71,6 +73,9 @@ word_kinds! {
     /// A resolver function of the C library, by its place in [`LOOKUP_FUNCTIONS`].
     LookupFunction: |f| LOOKUP_FUNCTIONS.get(f as usize).map(|name| (*name).to_owned());
 }
+
+/// The outcomes, in the order of `enum outcome` in bpf/syscalls.h.
+const OUTCOMES: [&str; 5] = ["succeeded", "failed", "given up", "pending", "refused"];
 
 /// The resolver functions, in the order of `enum lookup_function` in bpf/dns_lookup.bpf.c.
 pub const LOOKUP_FUNCTIONS: [&str; 5] = ["getaddrinfo", "gethostbyname", "gethostbyname2", "gethostbyname_r", "gethostbyname2_r"];

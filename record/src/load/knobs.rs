@@ -1,6 +1,6 @@
 //! What the programs are told before they are loaded: the `const volatile` variables of the object.
 
-use super::{OBJECT, Settings};
+use super::{OBJECT, Settings, WantedCgroup};
 use crate::hooks::Program;
 use crate::kernel::variable_offset;
 use crate::namespaces::Namespaces;
@@ -59,6 +59,9 @@ impl<'a> Knobs<'a> {
     }
 }
 
+/// The same in bpf/ebrec.h.
+const CGROUP_PATH_MOST: usize = 256;
+
 /// Sets the `const volatile` variables of `bpf/ebrec.h` and `bpf/syscalls.h` by their names.
 pub(super) fn set_knobs(open: &mut OpenObject, settings: &Settings, handlers: &[Program]) -> Result<Calls> {
     let mut knobs = Knobs::of(open)?;
@@ -66,10 +69,20 @@ pub(super) fn set_knobs(open: &mut OpenObject, settings: &Settings, handlers: &[
     knobs.set("filter_process", &u32::from(!settings.pids.is_empty()).to_ne_bytes())?;
     knobs.set("filter_comm", &u32::from(!settings.comms.is_empty()).to_ne_bytes())?;
     knobs.set("filter_cgroup", &(settings.cgroups.len() as u32).to_ne_bytes())?;
-    let ids: Vec<u8> = settings.cgroups.iter().flat_map(|(id, _)| id.to_ne_bytes()).collect();
-    let levels: Vec<u8> = settings.cgroups.iter().flat_map(|(_, level)| level.to_ne_bytes()).collect();
+    let ids: Vec<u8> = settings.cgroups.iter().flat_map(|cgroup| cgroup.id.to_ne_bytes()).collect();
+    let levels: Vec<u8> = settings.cgroups.iter().flat_map(|cgroup| cgroup.depth.to_ne_bytes()).collect();
     knobs.set("cgroup_ids", &ids)?;
     knobs.set("cgroup_levels", &levels)?;
+    let path = |cgroup: &WantedCgroup| {
+        let mut path = cgroup.path.clone().into_bytes();
+        // With a NUL behind it.
+        if path.len() >= CGROUP_PATH_MOST {
+            path.clear();
+        }
+        path.resize(CGROUP_PATH_MOST, 0);
+        path
+    };
+    knobs.set("cgroup_paths", &settings.cgroups.iter().flat_map(path).collect::<Vec<u8>>())?;
     knobs.set("page_size", &page_size().to_ne_bytes())?;
     knobs.set("include_self", &u32::from(settings.include_self).to_ne_bytes())?;
     let namespaces = Namespaces::of_self();

@@ -6,7 +6,7 @@ use crate::hooks::{Hook, Program};
 use crate::kernel::{Trial, variable_offset};
 use crate::maps;
 use crate::perf_event::CpuWatcher;
-use crate::scheduling::{Class, Inherited, enter};
+use crate::scheduling::drop_together;
 use anyhow::{Context, Result};
 use libbpf_rs::btf::Btf;
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, Object};
@@ -47,22 +47,9 @@ pub(super) fn run_iterators(object: &Object, programs: &[Program], moment: &str)
     Ok(records)
 }
 
-/// Closes links. For some the kernel waits until all CPUs have passed by, so it is asked from several threads at once.
-pub(super) fn detach_links(links: Vec<Link>) {
-    let mut piles: Vec<Vec<Link>> = Vec::new();
-    piles.resize_with(8.min(links.len()), Vec::new);
-    for (place, link) in links.into_iter().enumerate() {
-        piles[place % 8].push(link);
-    }
-    let _inherited = Inherited::begin();
-    std::thread::scope(|scope| {
-        for pile in piles {
-            scope.spawn(move || {
-                enter(Class::RealTime);
-                drop(pile);
-            });
-        }
-    });
+/// Closes links.
+pub(super) fn detach_links(links: Vec<(String, Link)>) {
+    drop_together(links, 8);
 }
 
 /// Runs an iterator and adds the records it gives; if it fails, those that it gave before.
@@ -143,8 +130,7 @@ impl Loaded {
         self.events().retain(|(of, _)| of != probe);
         let (gone, left) = std::mem::take(&mut *self.links()).into_iter().partition(|(of, _)| of == probe);
         *self.links() = left;
-        let gone: Vec<(String, Link)> = gone;
-        detach_links(gone.into_iter().map(|(_, link)| link).collect());
+        detach_links(gone);
         Ok(())
     }
 

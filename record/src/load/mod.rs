@@ -44,6 +44,17 @@ const SHED: &str = ".data.shed";
 const PERF_EVENT: &str = "perf_event";
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ebrec.bpf.o"));
 
+/// A cgroup that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedCgroup {
+    /// Its id.
+    pub id: u64,
+    /// Its depth below the root that the cgroup namespace shows; above it, a number below zero.
+    pub depth: u32,
+    /// Its path as the kernel has it, by which it is known again when it is removed and made once more; empty if that isn't known.
+    pub path: String,
+}
+
 /// What the programs are to be loaded with.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
@@ -59,8 +70,8 @@ pub struct Settings {
     pub pids: Vec<u32>,
     /// Names of threads that alone are recorded.
     pub comms: Vec<String>,
-    /// cgroups (id, depth) that alone are recorded.
-    pub cgroups: Vec<(u64, u32)>,
+    /// cgroups that alone are recorded.
+    pub cgroups: Vec<WantedCgroup>,
     /// Record the recorder too.
     pub include_self: bool,
     /// Numbers of the system calls to record, if not all.
@@ -297,7 +308,7 @@ impl Attached {
                 enter(Class::RealTime);
                 self.loaded.events().clear();
             });
-            detach_links(links.into_iter().map(|(_, link)| link).collect());
+            detach_links(links);
             libraries.and_then(|libraries| libraries.join().ok()).unwrap_or_default()
         });
         drop(inherited);

@@ -3,7 +3,7 @@
 use crate::budget::Budget;
 use crate::cli::Record;
 use crate::host;
-use crate::load::{Attached, Settings};
+use crate::load::{Attached, Settings, WantedCgroup};
 use crate::signals::Command;
 use crate::store::partial_path;
 use crate::usage::Usage;
@@ -48,7 +48,7 @@ pub fn settings(
     budget: &Budget,
     probes: &BTreeSet<String>,
     calls: Option<Vec<u32>>,
-    cgroups: Vec<(u64, u32)>,
+    cgroups: Vec<WantedCgroup>,
     command: Option<&Command>,
 ) -> Settings {
     let mut pids = args.pid.clone();

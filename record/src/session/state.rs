@@ -3,7 +3,7 @@
 
 use crate::drain::{Counters, boot_ns, clock_ns};
 use crate::flow::Inlet;
-use crate::host::{self, Sampler};
+use crate::host::{self, Sampler, Seen};
 use crate::load::Loaded;
 use crate::losses::Losses;
 use crate::shed::{self, Shedding};
@@ -39,6 +39,7 @@ pub struct State {
     counters: Arc<Counters>,
     losses: Losses,
     sampler: Sampler,
+    seen: Seen,
     manifest: Manifest,
     malformed: u64,
     shedding: Option<Shedding>,
@@ -50,7 +51,17 @@ impl State {
     /// Begins with the manifest of the start.
     pub fn new(work: Inlet<Work>, counters: Arc<Counters>, losses: Losses, manifest: Manifest, max_cpu: Option<u32>) -> State {
         let shedding = max_cpu.map(|percent| Shedding::new(percent, host::own_cost().0));
-        State { work, counters, losses, sampler: Sampler::default(), manifest, malformed: 0, shedding, refused: BTreeMap::new() }
+        State {
+            work,
+            counters,
+            losses,
+            sampler: Sampler::default(),
+            seen: Seen::default(),
+            manifest,
+            malformed: 0,
+            shedding,
+            refused: BTreeMap::new(),
+        }
     }
 }
 
@@ -61,6 +72,10 @@ impl State {
     pub fn run(mut self, loaded: &Loaded, ready: &Sender<()>, end: &Receiver<End>, ending: &AtomicBool) -> Result<(Manifest, Losses)> {
         self.write_state(loaded)?;
         let _ = ready.send(());
+        if self.manifest.probes.get("process").is_some_and(|probe| probe.requested) {
+            let started = (self.manifest.started_ns - self.manifest.boot_to_utc_ns) as u64;
+            self.send_records(&crate::cgroups::records(started)?);
+        }
         let mut next = Instant::now() + Duration::from_secs(1);
         loop {
             match end.recv_timeout(next.saturating_duration_since(Instant::now())) {
@@ -115,9 +130,6 @@ impl State {
 
     /// What is known from the start: the tables of state, and a manifest.
     fn write_state(&mut self, loaded: &Loaded) -> Result<()> {
-        self.send(&host::disks())?;
-        self.send(&host::mounts())?;
-        self.send(&host::netdevs())?;
         self.send(&self.probe_rows())?;
         self.send(&[self.capture_row(NULL64, None)])?;
         self.second(loaded)?;
@@ -178,12 +190,21 @@ impl State {
 
     /// What is done every second.
     fn second(&mut self, loaded: &Loaded) -> Result<()> {
+        self.tell_what_is_new()?;
         let now = boot_ns();
         let sample = self.sampler.sample(now);
         self.send(&[sample])?;
         let clock = Clock { ts: now, boot_ns: now, mono_ns: clock_ns(libc::CLOCK_MONOTONIC), real_ns: clock_ns(libc::CLOCK_REALTIME) };
         self.send(&[clock])?;
         self.take_losses(loaded, now)
+    }
+
+    /// Disks, mounts and network interfaces that weren't there a second ago.
+    fn tell_what_is_new(&mut self) -> Result<()> {
+        let (disks, mounts, netdevs) = self.seen.fresh();
+        self.send(&disks)?;
+        self.send(&mounts)?;
+        self.send(&netdevs)
     }
 
     /// Gives up a probe if recording takes more CPU time than it may.
@@ -240,6 +261,7 @@ impl State {
     fn finish_state(&mut self, loaded: &Loaded, end: &End) -> Result<()> {
         let records = crate::build::in_order(&loaded.final_records());
         self.send_records(&records);
+        self.tell_what_is_new()?;
         let stats = loaded.run_stats();
         for (name, stats) in stats.iter().filter(|(_, stats)| stats.runs > 0) {
             let Some(program) = crate::hooks::Program::parse(name, "") else { continue };

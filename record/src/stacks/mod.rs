@@ -43,6 +43,8 @@ const MOST_STACKS: usize = 1 << 20;
 const TIME_TO_NAME: Duration = Duration::from_millis(1000);
 /// How often names are sought while the recording goes on.
 const ASK_EVERY: Duration = Duration::from_millis(500);
+/// How often frames without a place are sought again.
+const PLACE_EVERY: Duration = Duration::from_millis(100);
 /// Rows of a batch, and bytes: names may be long.
 const BATCH_ROWS: usize = 1024;
 const BATCH_BYTES: usize = 1 << 20;
@@ -85,6 +87,7 @@ pub fn start(work: Inlet<Work>, counters: Arc<Counters>, boot_to_utc_ns: i64, hu
         asked: 0,
         seen: HashSet::new(),
         kept: Vec::new(),
+        unplaced: Vec::new(),
         frames: 0,
         waiting: Arc::default(),
     };
@@ -101,7 +104,8 @@ struct Kept {
 
 impl Kept {
     fn questions(&self) -> impl Iterator<Item = (Region, u64)> {
-        self.places.iter().enumerate().map(|(depth, place)| place.question(depth))
+        let all = self.places.iter().enumerate();
+        all.flat_map(|(depth, place)| [Some(place.question(depth)), place.second_question(depth)]).flatten()
     }
 }
 
@@ -118,6 +122,8 @@ struct Stacks {
     asked: usize,
     seen: HashSet<u64>,
     kept: Vec<Kept>,
+    /// Which of them have frames without a place, and when these were sought last.
+    unplaced: Vec<(usize, Instant)>,
     frames: usize,
     /// Bytes in the queue.
     waiting: Arc<AtomicUsize>,
@@ -125,15 +131,19 @@ struct Stacks {
 
 impl Stacks {
     fn run(mut self, incoming: &Receiver<Vec<u8>>) {
-        let mut asked = Instant::now();
+        let (mut asked, mut placed) = (Instant::now(), Instant::now());
         loop {
-            match incoming.recv_timeout(ASK_EVERY) {
+            match incoming.recv_timeout(if self.unplaced.is_empty() { ASK_EVERY } else { PLACE_EVERY }) {
                 Ok(record) => {
                     self.waiting.fetch_sub(record.len(), Ordering::AcqRel);
                     self.keep(&record);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if placed.elapsed() >= PLACE_EVERY {
+                self.place_again(false);
+                placed = Instant::now();
             }
             if asked.elapsed() >= ASK_EVERY {
                 self.ask();
@@ -161,7 +171,22 @@ impl Stacks {
         self.seen.insert(record.stack_id);
         let places = self.places.of(&record, tail);
         self.frames += places.len();
+        if places.iter().any(|place| place.region() == Region::Unknown) {
+            self.unplaced.push((self.kept.len(), Instant::now()));
+        }
         self.kept.push(Kept { record, places });
+    }
+
+    /// Seeks again what had no place, and asks for the names of what has one since.
+    fn place_again(&mut self, is_last: bool) {
+        let (known, kept) = (&mut self.places, &mut self.kept);
+        self.unplaced.retain_mut(|(nth, last)| {
+            let Some(Kept { record, places }) = kept.get_mut(*nth) else { return false };
+            let now = Instant::now();
+            let is_left = known.again(record, places, *last, is_last);
+            *last = now;
+            is_left
+        });
     }
 
     /// Asks for the names of what is new.
@@ -173,6 +198,10 @@ impl Stacks {
 
     /// Hands the stacks that are kept to the store, with the names that are found in time.
     fn write(&mut self) {
+        self.place_again(true);
+        self.unplaced.clear();
+        // All of them: some were asked for before they had a place. What was answered isn't asked for again.
+        self.asked = 0;
         self.ask();
         self.names.finish(self.kept.iter().flat_map(Kept::questions), &mut self.places, Instant::now() + TIME_TO_NAME, &self.hurry);
         let kept = std::mem::take(&mut self.kept);

@@ -45,6 +45,11 @@ impl Place {
         Some(place)
     }
 
+    /// Whether the file was there when it was last looked for.
+    pub fn is_there(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Opens the file if it is there by now.
     pub fn look(&mut self) {
         if self.file.is_none() {

@@ -34,6 +34,8 @@ const LOOKS_PER_SECOND: u32 = 500;
 /// How long a process is left alone after the first look: a young one still maps what it will run. Each look doubles it, up to this.
 const NEXT_LOOK: Duration = Duration::from_millis(20);
 const LONGEST_REST: Duration = Duration::from_secs(1);
+/// The same of one with a perf map: its code grows, and what is hot is in few stacks, which may have come at the wrong moment.
+const LONGEST_REST_OF_JIT: Duration = Duration::from_millis(100);
 /// Processes with code in anonymous memory whose perf maps are sought at the end.
 const MOST_PERF_MAPS: usize = 256;
 /// Files that are known, and bytes of their paths.
@@ -48,7 +50,12 @@ pub struct Place {
     /// Offset in the file, if there is one.
     offset: u64,
     region: Region,
+    /// The perf map that may name it although it lies in a file, or [`NO_MAP`].
+    map: u32,
 }
+
+/// Of code in a program's or a library's file, which no JIT compiler has written.
+const NO_MAP: u32 = u32::MAX;
 
 /// What lies there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,6 +76,12 @@ impl Place {
         let at = if matches!(self.region, Region::File(_)) { self.offset } else { self.address };
         // A caller's address is the one that it returns to, and that may be another function's.
         (self.region, at - u64::from(depth > 0 && at > 0))
+    }
+
+    /// What to ask for if the file doesn't name it: JIT compilers that map their code twice, once to write and once to run it, need a file
+    /// for that, in memory (memfd_create(2); .NET since 7).
+    pub fn second_question(&self, depth: usize) -> Option<(Region, u64)> {
+        (self.map != NO_MAP).then(|| (Region::Jit(self.map), self.address - u64::from(depth > 0 && self.address > 0)))
     }
 
     /// The offset in the file.
@@ -94,6 +107,8 @@ pub struct Module {
     pub file: Option<Arc<File>>,
     /// Its size then.
     pub bytes: u64,
+    /// Whether it is known to be no program or library: what runs in it was written by a JIT compiler.
+    pub is_data: bool,
 }
 
 /// What was found out about a file by opening it.
@@ -101,6 +116,7 @@ struct Looked {
     file: Arc<File>,
     build_id: Option<Vec<u8>>,
     bytes: u64,
+    is_elf: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -109,6 +125,7 @@ struct Mapping {
     end: u64,
     offset: u64,
     region: Region,
+    map: u32,
 }
 
 /// The executable mappings of an address space, as they were when last looked at.
@@ -118,7 +135,22 @@ struct Space {
     looked: Option<Instant>,
     /// Until the next look.
     rest: Duration,
+    /// Whether a stack came since that has no place.
+    is_behind: bool,
     perf_map: Option<u32>,
+}
+
+impl Space {
+    /// Frames that nothing is mapped at are common, where code has no frame pointers: a process isn't looked at for them alone as often as for
+    /// what is new.
+    fn may_look_again(&self, is_last: bool) -> bool {
+        let rest = match (is_last, self.is_behind) {
+            (true, _) => NEXT_LOOK,
+            (false, true) => self.rest,
+            (false, false) => self.rest * 4,
+        };
+        self.looked.is_none_or(|looked| looked.elapsed() >= rest)
+    }
 }
 
 /// An address space: a process between two execs. The pid is the one in /proc.
@@ -169,7 +201,7 @@ impl Places {
         let (addresses, rest) = tail.split_at(depth * 8);
         let addresses = addresses.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(u64::from_ne_bytes);
         if record.kind != 0 {
-            return addresses.map(|address| Place { address, offset: 0, region: Region::Kernel }).collect();
+            return addresses.map(|address| Place { address, offset: 0, region: Region::Kernel, map: NO_MAP }).collect();
         }
         let key = (record.proc, record.head.task.start, record.exec);
         let told: Vec<&[u8]> = rest.chunks_exact(32).collect();
@@ -187,7 +219,32 @@ impl Places {
             }
             places.push(place);
         }
+        if places.iter().any(|place| place.region == Region::Unknown)
+            && let Some(space) = self.spaces.get_mut(&key)
+        {
+            space.is_behind = !looked;
+        }
         places.into()
+    }
+
+    /// Seeks the frames again that had no place when they were sought last: a JIT compiler maps more code as long as its process lives.
+    /// `is_last`: there won't be another time. Whether there may be more to know later.
+    pub fn again(&mut self, record: &Stack, places: &mut [Place], last: Instant, is_last: bool) -> bool {
+        let key = (record.proc, record.head.task.start, record.exec);
+        let Some(space) = self.spaces.get(&key) else { return false };
+        if space.looked.is_none_or(|looked| looked <= last) {
+            // There are many stacks like this one, and nothing new is known for most of them.
+            if self.is_tired() || !space.may_look_again(is_last) {
+                return true;
+            }
+            self.look(key);
+        }
+        let mut is_left = false;
+        for place in places.iter_mut().filter(|place| place.region == Region::Unknown) {
+            *place = self.place(key, place.address, None);
+            is_left |= place.region == Region::Unknown;
+        }
+        is_left
     }
 
     /// A frame's place by what is known now. The kernel's word is better than the mappings, which may be another program's by now.
@@ -203,11 +260,11 @@ impl Places {
                 _ => false,
             });
             let region = own.or_else(|| self.file_of_build_id(build_id).map(Region::File)).unwrap_or(Region::Unknown);
-            return Place { address, offset, region };
+            return Place { address, offset, region, map: NO_MAP };
         }
         match mapping {
-            Some(mapping) => Place { address, offset: address - mapping.start + mapping.offset, region: mapping.region },
-            None => Place { address, offset: 0, region: Region::Unknown },
+            Some(Mapping { start, offset, region, map, .. }) => Place { address, offset: address - start + offset, region, map },
+            None => Place { address, offset: 0, region: Region::Unknown, map: NO_MAP },
         }
     }
 
@@ -222,8 +279,11 @@ impl Places {
 
     fn may_look(&self, key: SpaceKey) -> bool {
         let looked = self.spaces.get(&key).and_then(|space| Some((space.looked?, space.rest)));
-        let tired = self.looks.0.is_some_and(|since| since.elapsed() < Duration::from_secs(1)) && self.looks.1 >= LOOKS_PER_SECOND;
-        !tired && looked.is_none_or(|(looked, rest)| looked.elapsed() >= rest)
+        !self.is_tired() && looked.is_none_or(|(looked, rest)| looked.elapsed() >= rest)
+    }
+
+    fn is_tired(&self) -> bool {
+        self.looks.0.is_some_and(|since| since.elapsed() < Duration::from_secs(1)) && self.looks.1 >= LOOKS_PER_SECOND
     }
 
     /// The file with a build id, which may be one of which nothing more is known yet.
@@ -231,7 +291,14 @@ impl Places {
         if let Some(&file) = self.by_build_id.get(&build_id) {
             return Some(file);
         }
-        let module = Module { path: None, build_id: Some(hex(shown(&build_id)).into()), short: Some(build_id), file: None, bytes: 0 };
+        let module = Module {
+            path: None,
+            build_id: Some(hex(shown(&build_id)).into()),
+            short: Some(build_id),
+            file: None,
+            bytes: 0,
+            is_data: false,
+        };
         let file = self.add(module)?;
         self.by_build_id.insert(build_id, file);
         Some(file)
@@ -261,7 +328,7 @@ impl Places {
         let mut space = known.unwrap_or_default();
         self.mappings -= space.mappings.len();
         space.looked = Some(now);
-        space.rest = (space.rest * 2).clamp(NEXT_LOOK, LONGEST_REST);
+        space.is_behind = false;
         let (pid, start, _) = key;
         match self.fetcher.fetch(MAPS_PATIENCE, move || maps_of(pid, start)) {
             Some(Ok(lines)) if !lines.is_empty() => {
@@ -272,6 +339,9 @@ impl Places {
             Some(Err(error)) => tongs::count(What::Mappings, Why::of(&error)),
             None => tongs::count(What::Mappings, Why::Slow),
         }
+        let map = space.perf_map.and_then(|nth| self.perf_maps.get(nth as usize)?.as_ref());
+        let has_map = map.is_some_and(perf_map::Place::is_there);
+        space.rest = (space.rest * 2).clamp(NEXT_LOOK, if has_map { LONGEST_REST_OF_JIT } else { LONGEST_REST });
         self.mappings += space.mappings.len();
         self.spaces.insert(key, space);
         while (self.order.len() > MOST_SPACES || self.mappings > ALL_MAPPINGS)
@@ -294,7 +364,9 @@ impl Places {
             _ => self.perf_map_of(pid, space).map_or(Region::Unknown, Region::Jit),
         };
         let offset = if line.inode != 0 { line.offset } else { 0 };
-        Mapping { start: line.start, end: line.end, offset, region }
+        let is_data = matches!(region, Region::File(file) if self.module(file).is_some_and(|module| module.is_data));
+        let map = if is_data { self.perf_map_of(pid, space).unwrap_or(NO_MAP) } else { NO_MAP };
+        Mapping { start: line.start, end: line.end, offset, region, map }
     }
 
     /// Code in memory that no file is behind: a JIT compiler's, which may tell what it is.
@@ -324,11 +396,12 @@ impl Places {
             return Some(file);
         }
         let looked = if self.open < most_open() { self.look_at_file(pid, line) } else { None };
+        let is_data = looked.as_ref().map_or_else(|| line.path.starts_with(b"/memfd:"), |looked| !looked.is_elf);
         let (file, build_id, bytes) = looked.map_or((None, None, 0), |looked| (Some(looked.file), looked.build_id, looked.bytes));
         let short = build_id.as_ref().and_then(|id| (id.len() <= 20).then(|| padded(id)));
         let path = Some(Arc::from(escape(line.name()).as_ref()));
         self.open += usize::from(file.is_some());
-        let module = Module { path, build_id: build_id.map(|id| hex(&id).into()), short, file, bytes };
+        let module = Module { path, build_id: build_id.map(|id| hex(&id).into()), short, file, bytes, is_data };
         let known = short.and_then(|short| self.by_build_id.get(&short).copied());
         let number = match known.and_then(|number| Some((number, self.modules.get_mut(number as usize)?))) {
             // The kernel told of it before.
@@ -350,8 +423,8 @@ impl Places {
         let line = line.clone();
         let look = move || {
             let file = line.open(pid)?;
-            let (build_id, bytes) = (elf::build_id(&file), file.metadata()?.len());
-            io::Result::Ok(Looked { file: Arc::new(file), build_id, bytes })
+            let (build_id, bytes, is_elf) = (elf::build_id(&file), file.metadata()?.len(), elf::is_elf(&file));
+            io::Result::Ok(Looked { file: Arc::new(file), build_id, bytes, is_elf })
         };
         let looked = self.fetcher.fetch(FILE_PATIENCE, look);
         match &looked {
@@ -367,7 +440,8 @@ impl Places {
         if self.vdso.is_none() {
             let file = own_vdso();
             let build_id = file.as_ref().and_then(elf::build_id).map(|id| hex(&id).into());
-            self.vdso = self.add(Module { path: Some("[vdso]".into()), build_id, short: None, file: file.map(Arc::new), bytes: 0 });
+            self.vdso =
+                self.add(Module { path: Some("[vdso]".into()), build_id, short: None, file: file.map(Arc::new), bytes: 0, is_data: false });
         }
         self.vdso
     }

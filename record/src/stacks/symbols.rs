@@ -185,7 +185,8 @@ impl Names {
         let mut frames: Vec<Frame> = Vec::with_capacity(stack.len());
         for (depth, place) in stack.iter().enumerate() {
             let region = place.region();
-            let name = self.names.get(&place.question(depth));
+            let second = || self.names.get(&place.second_question(depth)?);
+            let name = self.names.get(&place.question(depth)).or_else(second);
             if name.is_none() {
                 let why = match region {
                     Region::Unknown => UNKNOWN_PLACE,
@@ -399,14 +400,18 @@ impl KernelImage {
         let build_id = tongs::system("/sys/kernel/notes").ok().and_then(|notes| build_id_of_notes(&notes)).map(|id| hex(&id).into());
         let mut image = KernelImage { build_id, ..KernelImage::default() };
         let Ok(file) = tongs::system_file("/proc/kallsyms") else { return image };
+        // A kernel without CONFIG_KALLSYMS_ALL names its code alone.
+        let mut code_end = 0;
         for line in std::io::BufReader::with_capacity(1 << 16, file).split(b'\n').map_while(Result::ok) {
             let limit = match line.get(16..) {
                 Some(b" T _text" | b" t _text") => &mut image.start,
+                Some(b" T _etext" | b" t _etext") => &mut code_end,
                 Some(b" B _end" | b" b _end" | b" D _end" | b" d _end") => &mut image.end,
                 _ => continue,
             };
             *limit = std::str::from_utf8(&line[..16]).ok().and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
         }
+        image.end = image.end.max(code_end);
         image
     }
 

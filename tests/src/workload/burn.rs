@@ -100,7 +100,8 @@ unsafe extern "C" {
 /// Turns of the loop between two looks at the clock: some hundred microseconds.
 const TURNS: u64 = 500_000;
 
-/// `burn [THREADS] [--ms N] [--unlinked] [--jit] [--reads]`: each thread uses a CPU for so long, in functions of known names.
+/// `burn [THREADS] [--ms N] [--unlinked] [--jit|--jit-in-file|--jit-pieces N] [--reads]`: each thread uses a CPU for so long, in functions of
+/// known names. Of code in pieces, each is mapped when its turn comes.
 pub fn run(args: &Args) -> Result<Value> {
     let (threads, ms) = (args.number_at(0, 1)?, args.number_or("ms", 1000)?);
     if args.has("unlinked") {
@@ -109,7 +110,11 @@ pub fn run(args: &Args) -> Result<Value> {
     if let Some(path) = args.option("unlink") {
         std::fs::remove_file(path).context(path)?;
     }
-    let jit = if args.has("jit") { Some(Jit::make()?) } else { None };
+    if let Some(pieces) = args.option("jit-pieces") {
+        return in_pieces(pieces.parse().context(pieces)?, ms);
+    }
+    let in_file = args.has("jit-in-file");
+    let jit = if in_file || args.has("jit") { Some(Jit::make(in_file, "ebrec_jit_loop")?) } else { None };
     let burn = jit.as_ref().map_or(Burn::Named, |jit| Burn::Jit(jit.code));
     let burn = if args.has("reads") { Burn::Reads } else { burn };
     let mut running = Vec::new();
@@ -123,6 +128,17 @@ pub fn run(args: &Args) -> Result<Value> {
     }
     let cpu_ns: u64 = truths.iter().filter_map(|truth| truth["cpu_ns"].as_u64()).sum();
     Ok(json!({ "threads": truths, "cpu_ns": cpu_ns, "jit_pages": jit.iter().count() }))
+}
+
+fn in_pieces(pieces: u64, ms: u64) -> Result<Value> {
+    let mut made = Vec::new();
+    for nth in 0..pieces {
+        made.push(Jit::make(false, &format!("ebrec_jit_piece_{nth}"))?);
+        if let Some(jit) = made.last() {
+            Burn::Jit(jit.code).during(ms * 1_000_000 / pieces)?;
+        }
+    }
+    Ok(json!({ "pieces": pieces }))
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -179,32 +195,41 @@ fn from_unlinked_copy(threads: u64, ms: u64) -> Result<Value> {
     Ok(truth)
 }
 
-/// Machine code in anonymous memory, and the perf map that names it `ebrec_jit_loop`. The map goes away with it.
+/// Machine code in anonymous memory, or in a file of memory as .NET has it, and the perf map that names it. The map goes away with it.
 struct Jit {
     code: extern "C" fn(u64),
     map: String,
 }
 
 impl Jit {
-    fn make() -> Result<Self> {
+    fn make(in_file: bool, name: &str) -> Result<Self> {
         // dec rdi; jnz back; ret
         const LOOP: [u8; 6] = [0x48, 0xff, 0xcf, 0x75, 0xfb, 0xc3];
         const PAGE: usize = 4096;
         if !cfg!(target_arch = "x86_64") {
             return fail("machine code at hand is for x86-64 only");
         }
-        let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: a new mapping; nothing is replaced.
-        let page = unsafe { libc::mmap(std::ptr::null_mut(), PAGE, prot, flags, -1, 0) };
-        if page == libc::MAP_FAILED {
-            return Err(ebrec_tests::Error::os("mmap"));
+        // SAFETY: the name is terminated.
+        let file = if in_file { unsafe { libc::memfd_create(c"doublemapper".as_ptr(), libc::MFD_CLOEXEC) } } else { -1 };
+        let kind = if in_file { libc::MAP_SHARED } else { libc::MAP_PRIVATE | libc::MAP_ANONYMOUS };
+        let map = |prot| {
+            // SAFETY: a new mapping; nothing is replaced.
+            let page = unsafe { libc::mmap(std::ptr::null_mut(), PAGE, prot, kind, file, 0) };
+            if page == libc::MAP_FAILED { Err(ebrec_tests::Error::os("mmap")) } else { Ok(page) }
+        };
+        if in_file {
+            // SAFETY: the descriptor is ours.
+            sys::check("ftruncate", unsafe { libc::ftruncate(file, PAGE as i64) })?;
         }
+        let written = map(libc::PROT_READ | libc::PROT_WRITE)?;
         // SAFETY: the page is ours, writable, and longer than the code.
-        unsafe { std::ptr::copy_nonoverlapping(LOOP.as_ptr(), page.cast(), LOOP.len()) };
+        unsafe { std::ptr::copy_nonoverlapping(LOOP.as_ptr(), written.cast(), LOOP.len()) };
+        let page = if in_file { map(libc::PROT_READ | libc::PROT_EXEC)? } else { written };
         // SAFETY: the page is ours.
         sys::check("mprotect", unsafe { libc::mprotect(page, PAGE, libc::PROT_READ | libc::PROT_EXEC) })?;
         let map = format!("/tmp/perf-{}.map", sys::getpid());
-        std::fs::write(&map, format!("{:x} {:x} ebrec_jit_loop\n", page as usize, LOOP.len())).context(&map)?;
+        let mut told = std::fs::OpenOptions::new().create(true).append(true).open(&map).context(&map)?;
+        std::io::Write::write_all(&mut told, format!("{:x} {:x} {name}\n", page as usize, LOOP.len()).as_bytes()).context(&map)?;
         // SAFETY: the page holds a function of that type, and stays as long as the process.
         let code = unsafe { std::mem::transmute::<*mut libc::c_void, extern "C" fn(u64)>(page) };
         Ok(Self { code, map })

@@ -73,7 +73,7 @@ ebrec-workload: known activity, and its ground truth as JSON on stdout
   calls-hold                                      calls in progress, driven by lines on stdin: release, block, quit
   page-cache                                      cold and warm reads, faults, dirtied pages: a process for each (root)
   syscalls [N] [--cpu C]                          N times read one byte from /dev/zero, write it to /dev/null
-  burn [THREADS] [--ms N] [--unlinked | --jit | --reads]
+  burn [THREADS] [--ms N] [--unlinked | --jit | --jit-in-file | --jit-pieces N | --reads]
                                                   N ms of CPU per thread in functions of known names, machine code, or the kernel
   nap [N] [--ms M]                                N times asleep in a function of known name
   nap-hold                                        the same, driven by lines on stdin: nap N MS, quit
@@ -113,7 +113,7 @@ const COMMANDS: &[Entry] = &[
     ("calls", 1, &["sleeps"], &[], calls::run),
     ("calls-hold", 0, &[], &[], calls::hold),
     ("syscalls", 1, &["cpu"], &[], bench::syscalls),
-    ("burn", 1, &["ms", "unlink"], &["unlinked", "jit", "reads"], burn::run),
+    ("burn", 1, &["ms", "unlink", "jit-pieces"], &["unlinked", "jit", "jit-in-file", "reads"], burn::run),
     ("nap", 1, &["ms"], &[], burn::nap),
     ("nap-hold", 0, &[], &[], burn::nap_hold),
     ("seccomp", 16, &[], &[], seccomp::run),

@@ -383,7 +383,8 @@ fn gethostlatency(printed: &str, capture: &Capture, dir: &Path, found: &mut Find
         let captured = row["latency_ns"].as_f64().unwrap_or(0.0) / 1e6;
         (ms - captured).abs() > 5.0 + captured / 10.0
     });
-    // The same calls, seen by the one a moment before or after the other; now and then a VM stands still between the two.
+    // The same calls, seen by the one a moment before or after the other; now and then a VM stands still between the two: of nine lookups
+    // two differed in one of three runs, by 7 and 34 ms.
     let far = far.count();
     found.check("gethostlatency", far * 3 <= rows.len(), || format!("{far} latencies differ: {live:?}, captured {rows:?}"));
     Ok(format!("{} of {} lookups, {} of them with the same latency within 5 ms and a tenth", live.len(), rows.len(), live.len() - far))

@@ -4,6 +4,7 @@
 pub mod hist;
 mod overlaps;
 mod quantile;
+mod sum;
 
 use datafusion::functions::datetime::date_bin;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
@@ -12,6 +13,7 @@ use datafusion::prelude::SessionContext;
 /// Makes them known to a session.
 pub fn register(context: &SessionContext) {
     context.register_udaf(AggregateUDF::from(quantile::QuantileDisc::new()));
+    context.register_udaf(AggregateUDF::from(sum::CheckedSum::default()));
     context.register_udaf(AggregateUDF::from(hist::Hist::default()));
     context.register_udf(ScalarUDF::from(overlaps::Overlaps::new()));
     // DuckDB's name for it; the arguments are the same.

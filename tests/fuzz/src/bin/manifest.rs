@@ -1,4 +1,7 @@
 //! See [`ebrec_fuzz::manifest`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| ebrec_fuzz::manifest(bytes));
+#[path = "../panics.rs"]
+mod panics;
+
+libfuzzer_sys::fuzz_target!(init: panics::end_at_panics(), |bytes: &[u8]| ebrec_fuzz::manifest(bytes));

@@ -9,10 +9,14 @@
 //! different, and handed to the kernel as open files, so that the process may end meanwhile. They are anybody's: all that asks for
 //! one, the kernel's own reading of it included, is done by a [`Fetcher`], and the end of a recording waits for none of it.
 
+mod attach;
+
+pub use attach::{Pmu, attach_multi};
+
 use crate::drain::boot_ns;
 use crate::elf;
 use crate::kernel::Trial;
-use crate::scheduling::{Class, Inherited, enter, spawn};
+use crate::scheduling::{Class, drop_together, spawn};
 use crate::tongs::{self, Fetcher, What, Why};
 use anyhow::{Context, Result};
 use ebrec_format::events::session::LibraryRow;
@@ -22,7 +26,7 @@ use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,103 +57,6 @@ const MOST_ROWS: usize = 1024;
 /// How long one process's mappings may take to be read, and one file to be opened, read and given its probes.
 const MAPS_PATIENCE: Duration = Duration::from_millis(100);
 const FILE_PATIENCE: Duration = Duration::from_millis(500);
-
-/// The kernel's interface for probes in functions of files (`perf_event_open`).
-#[derive(Debug, Clone, Copy)]
-pub struct Pmu {
-    kind: u32,
-    return_bit: u32,
-}
-
-impl Pmu {
-    const DIR: &str = "/sys/bus/event_source/devices/uprobe";
-
-    /// It, if the kernel has it.
-    pub fn find() -> Option<Pmu> {
-        let kind = tongs::system_text(format!("{}/type", Pmu::DIR)).ok()?.trim().parse().ok()?;
-        let format = tongs::system_text(format!("{}/format/retprobe", Pmu::DIR)).ok()?;
-        Some(Pmu { kind, return_bit: format.trim().strip_prefix("config:")?.parse().ok()? })
-    }
-
-    /// A probe that is hit whenever the function at `offset` of a file is entered, or returns; in all processes, or in one alone.
-    /// It counts. Ends when the result is dropped.
-    pub fn open(self, file: &File, offset: u64, returns: bool, pid: Option<i32>) -> std::io::Result<OwnedFd> {
-        const CLOEXEC: libc::c_ulong = 8; // PERF_FLAG_FD_CLOEXEC
-        let path = format!("/proc/self/fd/{}\0", file.as_raw_fd());
-        let config = if returns { 1u64.checked_shl(self.return_bit).unwrap_or(0) } else { 0 };
-        // struct perf_event_attr in its first extended form (PERF_ATTR_SIZE_VER1, 72 bytes): type and size share the first word;
-        // the eighth is the path, the ninth the offset in the file.
-        let attr: [u64; 9] = [u64::from(self.kind) | 72 << 32, config, 0, 0, 0, 0, 0, path.as_ptr() as u64, offset];
-        // SAFETY: `attr` has the size that it says, the path in it ends with NUL, and both live across the call.
-        let fd = unsafe {
-            let cpu = if pid.is_some() { -1 } else { 0 };
-            libc::syscall(libc::SYS_perf_event_open, attr.as_ptr(), pid.unwrap_or(-1), cpu, -1, CLOEXEC)
-        };
-        if fd < 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was just returned to us and nobody else has it.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-    }
-
-    /// Lets a BPF program run whenever the function is entered, or returns.
-    fn attach(self, file: &File, offset: u64, returns: bool, program: &OwnedFd) -> std::io::Result<OwnedFd> {
-        const SET_BPF: libc::c_ulong = 0x4004_2408; // PERF_EVENT_IOC_SET_BPF
-        const ENABLE: libc::c_ulong = 0x2400; // PERF_EVENT_IOC_ENABLE
-        let fd = self.open(file, offset, returns, None)?;
-        for (request, argument) in [(SET_BPF, program.as_raw_fd()), (ENABLE, 0)] {
-            // SAFETY: neither request takes a pointer.
-            if unsafe { libc::ioctl(fd.as_raw_fd(), request as _, argument) } != 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-        }
-        Ok(fd)
-    }
-}
-
-/// The kernel's newer interface: one link for many functions of a file, given by their offset and the number that each hands to the
-/// program; in all processes, or in one alone.
-pub fn attach_multi(file: &File, functions: &[(u64, u64)], returns: bool, pid: Option<u32>, program: &OwnedFd) -> std::io::Result<OwnedFd> {
-    let path = format!("/proc/self/fd/{}\0", file.as_raw_fd());
-    let offsets: Vec<libc::c_ulong> = functions.iter().map(|(offset, _)| *offset as libc::c_ulong).collect();
-    let cookies: Vec<u64> = functions.iter().map(|(_, cookie)| *cookie).collect();
-    let mut opts = libbpf_sys::bpf_link_create_opts { sz: size_of::<libbpf_sys::bpf_link_create_opts>() as u64, ..Default::default() };
-    opts.__bindgen_anon_1.uprobe_multi = libbpf_sys::bpf_link_create_opts__bindgen_ty_1__bindgen_ty_3 {
-        path: path.as_ptr().cast(),
-        offsets: offsets.as_ptr(),
-        ref_ctr_offsets: std::ptr::null(),
-        cookies: cookies.as_ptr(),
-        cnt: functions.len() as u32,
-        flags: if returns { libbpf_sys::BPF_F_UPROBE_MULTI_RETURN } else { 0 },
-        pid: pid.unwrap_or(0),
-        ..Default::default()
-    };
-    // SAFETY: all pointers are to arrays of the stated length, and a text that ends with NUL, which live across the call.
-    let fd = unsafe { libbpf_sys::bpf_link_create(program.as_raw_fd(), 0, libbpf_sys::BPF_TRACE_UPROBE_MULTI, &opts) };
-    if fd < 0 {
-        return Err(std::io::Error::from_raw_os_error(-fd));
-    }
-    // SAFETY: the descriptor was just returned to us and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Takes probes out. The kernel waits for all CPUs each time, so it is asked from several threads at once.
-fn detach(attached: Vec<OwnedFd>) {
-    let mut piles: Vec<Vec<OwnedFd>> = Vec::new();
-    piles.resize_with(attached.len().min(16), Vec::new);
-    for (place, probe) in attached.into_iter().enumerate() {
-        piles[place % 16].push(probe);
-    }
-    let _inherited = Inherited::begin();
-    std::thread::scope(|scope| {
-        for pile in piles {
-            scope.spawn(move || {
-                enter(Class::RealTime);
-                drop(pile);
-            });
-        }
-    });
-}
 
 /// Whether the kernel has such probes.
 pub fn are_possible() -> bool {
@@ -225,7 +132,8 @@ impl Watcher {
             held.stopped = true;
             std::mem::take(&mut held.attached)
         };
-        detach(attached);
+        // Few threads would wait long: a library's functions have a probe each.
+        drop_together(attached, 16);
         let _ = self.ended.recv_timeout(2 * STOP_PATIENCE);
         std::mem::take(&mut held(&self.held).rows)
     }
