@@ -173,7 +173,10 @@ mod tests {
     const ID: &str = "3f1b0c5d7e9a2b4c6d8e0f1a3b5c7d9e1f2a4b6c8d0e2f4a6b8c0d2e4f6a8b0c";
     const POD: &str = "0d1e2f3a-4b5c-6d7e-8f9a-0b1c2d3e4f5a";
 
-    fn of(path: &str) -> (Option<String>, Option<&'static str>, Option<String>, Option<String>, Option<&'static str>) {
+    /// Unit, runtime, container, pod, class of service.
+    type Told = (Option<String>, Option<&'static str>, Option<String>, Option<String>, Option<&'static str>);
+
+    fn of(path: &str) -> Told {
         let names = CgroupNames::of(&path.replace("ID", ID).replace("POD_", &POD.replace('-', "_")).replace("POD", POD));
         (names.unit, names.runtime, names.container_id, names.pod_uid, names.qos)
     }
