@@ -114,7 +114,7 @@ fn a_cgroup_is_its_processes() {
     assert!(!waits.is_empty() && waits.iter().all(|row| row["comm"] == "sh"), "{waits:?}");
     for cgroup in ["2", "/no.such.slice"] {
         let (_, err, code) = run(&[&a, "--cgroup", cgroup, "runqlat"]);
-        assert!(code == 2 && err.contains(&format!("no process was in {cgroup}")), "{err}");
+        assert!(code == 2 && err.contains(&format!("no cgroup {cgroup}")), "{err}");
     }
 }
 

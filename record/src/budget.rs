@@ -5,9 +5,8 @@
 
 use std::num::NonZeroU64;
 
-/// What the pipeline allocates at most, if it may. The promise is 100 MiB beside the rings, of which the program itself, the names of
-/// functions and what the allocator can't give back take up to 30.
-const MOST_HEAP: u64 = 64 << 20;
+/// What the recorder allocates at most, if it may. The promise is 100 MiB beside the rings, of which the program itself takes 15.
+const MOST_HEAP: u64 = 80 << 20;
 /// The kernel's maps likewise.
 const MOST_MAPS: u64 = 16 << 20;
 /// One page: no ring is smaller.
@@ -34,8 +33,8 @@ pub struct Budget {
     pub stages: Stages,
 }
 
-/// What the stages of the pipeline may hold, bytes. They are hardly ever full together: what waits for the disk doesn't wait for the
-/// builder.
+/// What the stages of the pipeline may hold, bytes. They are hardly ever full together: what
+/// waits for the disk doesn't wait for the builder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stages {
     /// Drained records that wait for the builder.
@@ -54,8 +53,7 @@ impl Stages {
     /// Shares out a heap.
     pub fn of(heap: u64) -> Stages {
         let share = |part: u64| usize::try_from(heap / part).unwrap_or(usize::MAX).max(1 << 20);
-        // Segments have most: those that are sealed for want of room have to be merged, which costs as much again.
-        Stages { drained: share(10), columns: share(12), batches: share(16), segments: share(2), disk: share(12) }
+        Stages { drained: share(8), columns: share(10), batches: share(6), segments: share(3), disk: share(4) }
     }
 }
 
@@ -114,7 +112,7 @@ mod tests {
         for cpus in [1, 2, 8, 64, 256] {
             let budget = Budget::of(192 << 20, cpus);
             assert_eq!(budget.all_rings(), 64 << 20, "{cpus} CPUs");
-            assert_eq!((budget.maps, budget.heap), (16 << 20, 64 << 20));
+            assert_eq!((budget.maps, budget.heap), (16 << 20, 80 << 20));
         }
         assert_eq!(Budget::of(192 << 20, 3).all_rings(), 64 << 20);
         assert_eq!(Budget::of(4096, 2).ring_bytes, 4096);

@@ -27,6 +27,7 @@ use crate::usage::{Usage, filters_of, probes_of, syscalls_of};
 use anyhow::{Context as _, Result, bail};
 use ebrec_format::events;
 use ebrec_format::manifest::Manifest;
+use ebrec_format::table::Row;
 use setup::{enable_stats, first_manifest, output_path, refuse_existing, settings};
 use state::{End, State};
 use std::path::Path;
@@ -251,7 +252,9 @@ pub fn record(args: &Record) -> Result<Outcome> {
     };
     let stop_ns = stopping.elapsed().as_nanos() as u64;
     report::summary(args, &output, size, &manifest, stop_ns, &counters);
-    let good = manifest.tables.iter().any(|(name, t)| t.rows > 0 && events::probe_of(name).is_some());
+    // That there are cgroups is no event.
+    let is_event = |name: &str| events::probe_of(name).is_some() && name != events::process::Cgroup::table().name;
+    let good = manifest.tables.iter().any(|(name, t)| t.rows > 0 && is_event(name));
     Ok(Outcome { good, status: status(&supervisor) })
 }
 
