@@ -91,7 +91,9 @@ fn the_end_of_a_connection_tells_its_payload_bytes() -> Result<()> {
         let whole = only(&connections, &ends(side))?;
         assert_eq!((&row["conn_id"], &row["ts_ns"]), (&whole["conn_id"], &whole["closed_ns"]));
         assert_eq!(int(&row["duration_ns"])?, int(&whole["closed_ns"])? - int(&whole["opened_ns"])?, "{row}\n{whole}");
-        assert_eq!(row["retransmits"], 0);
+        // A busy machine may let so much time go by that something is sent again.
+        let again = capture.number(&format!("SELECT count(*) FROM tcp_retransmit WHERE conn_id = {}", row["conn_id"]))?;
+        assert_eq!(int(&row["retransmits"])?, again, "{row}");
         assert!(int(&row["srtt_ns"])? > 0, "{row}");
     }
     Ok(())

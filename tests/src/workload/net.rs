@@ -248,6 +248,11 @@ impl Side {
         self.set_raw(libc::SOL_SOCKET, libc::SO_LINGER, &libc::linger { l_onoff: 1, l_linger: 0 })
     }
 
+    /// Sends the acknowledgement that waits for more to acknowledge.
+    pub fn acknowledge_now(&self) -> Result<()> {
+        self.set_raw(libc::IPPROTO_TCP, libc::TCP_QUICKACK, &1i32)
+    }
+
     /// Ends this side's stream; the other one goes on.
     pub fn shut_down_sending(&self) -> Result<()> {
         // SAFETY: no pointers.

@@ -244,9 +244,10 @@ impl Scenario {
     }
 
     /// A reset throws away what this side has not sent yet, so all of it must have arrived. What the other side has
-    /// sent has been received, but perhaps not acknowledged: time for that, if asked for.
+    /// sent has been received, but perhaps not acknowledged: that is done now, and has time if asked for.
     fn prepare_reset(&self, side: &Side) -> Result<()> {
         sys::wait_until("all bytes are acknowledged", || Ok(side.unacknowledged()? == 0))?;
+        side.acknowledge_now()?;
         std::thread::sleep(self.settle);
         side.reset_on_close()
     }
