@@ -261,8 +261,11 @@ fn assemble(path: &Path, manifest: Manifest, state: State, all: Vec<Segment>) ->
             identity(&segment.name).map(|(t, first, last)| (t.to_owned(), first, last)).map(|(t, f, l)| (t, f, l, segment))
         })
         .collect();
-    // By table and first flush, the widest first, so that a segment covered by another follows it.
-    known.sort_by(|a, b| (&a.0, a.1, std::cmp::Reverse(a.2)).cmp(&(&b.0, b.1, std::cmp::Reverse(b.2))));
+    // By table and first flush, the widest first, of equals the one that isn't loose: a segment covered by another follows it.
+    known.sort_by(|a, b| {
+        let key = |of: &(String, u64, u64, Segment)| (of.1, std::cmp::Reverse(of.2), is_loose(&of.3.name));
+        a.0.cmp(&b.0).then_with(|| key(a).cmp(&key(b)))
+    });
     let mut segments: BTreeMap<String, Vec<Segment>> = BTreeMap::new();
     let mut covered: Option<(String, u64)> = None;
     for (table, _, last, segment) in known {
@@ -340,6 +343,9 @@ mod tests {
         assert_eq!(left(&[&packed[..], &loose[..]].concat())?, [packed[0], packed[1], loose[2]]);
         let merged = ["loose/signal.000001-000003.parquet", "loose/signal.000001-000001.parquet", "loose/signal.000003-000003.parquet"];
         assert_eq!(left(&merged)?, merged[..1]);
+        // One that went into the pack alone has the numbers that it had.
+        let alone = ["loose/signal.000007-000007.parquet", "signal/000007-000007.parquet"];
+        assert_eq!(left(&[&packed[..], &alone[..]].concat())?, [packed[0], packed[1], alone[1]]);
         // Another table's numbers mean nothing here.
         assert_eq!(left(&["oom/000001-000009.parquet", "loose/signal.000002-000002.parquet"])?.len(), 2);
         Ok(())
