@@ -8,6 +8,7 @@
 #   make soak         recorded + lost = produced, under floods of each kind (SOAK_SECONDS, by default 600)
 #   make test-kernels the probes on Debian's kernels from 5.10 to the newest, in qemu
 #   make proof        what the promises of docs/PROMISES.md give, kills, power losses, failing disks and floods included; an hour
+#   make readers      every table of the samples, read by pandas, Polars, DuckDB and Spark (downloads half a gigabyte)
 #   make fuzz         coverage-guided fuzzing of what reads captures and kernel records, FUZZ_SECONDS for each target
 #   make mutants      spoils the recorder in one place at a time, and sees whether a test fails
 #   make calibrate    how often `ebrec compare` is wrong, on captures recorded in qemu
@@ -29,7 +30,7 @@ TESTED := EBREC_RECORD=$(CURDIR)/$(BIN)/ebrec-record EBREC_WORKLOAD=$(CURDIR)/$(
 # What the tests compile is linted on the way.
 LINTED := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/clippy
 
-.PHONY: quickstart test build install bench soak test-kernels proof fuzz mutants calibrate bless deps test-deps rust check-format recorder workload analyzer clean
+.PHONY: quickstart test build install bench soak test-kernels proof fuzz mutants readers calibrate bless deps test-deps rust check-format recorder workload analyzer clean
 
 quickstart: deps build
 	scripts/demo
@@ -71,6 +72,13 @@ proof: deps test-deps rust recorder workload
 	$(LINTED) $(CARGO) build --locked --workspace --bins
 	$(SUDO) tests/vm/install.sh
 	$(SUDO) env EBREC_RECORD=$(CURDIR)/$(BIN)/ebrec-record EBREC_ANALYZE=$(CURDIR)/target/debug/ebrec-analyze tests/proof/promises --write
+
+# Spark runs on Java.
+readers:
+	@command -v java >/dev/null || { echo "make readers: Spark needs Java 17 or later: apt-get install default-jre-headless" >&2; exit 2; }
+	python3 -m venv $(VENV)-readers
+	$(VENV)-readers/bin/pip install -q -r tests/requirements.txt pyspark==4.*
+	$(VENV)-readers/bin/python tests/readers
 
 fuzz: rust
 	tests/fuzz/run

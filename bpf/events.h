@@ -85,7 +85,7 @@ enum ebrec_table {
 	EBREC_OFF_CPU_SAMPLE = 32,
 	EBREC_STACK = 33,
 	EBREC_FILE_PATH = 34,
-	EBREC_TABLES = 44,
+	EBREC_TABLES = 45,
 };
 
 _Static_assert(__builtin_offsetof(struct ebrec_task, start) == 0, "ebrec_task.start");

@@ -5,8 +5,9 @@ use crate::compare;
 use crate::describe;
 use crate::ending;
 use crate::engine::Engine;
-use crate::engine::cgroup::{self, Owner};
+use crate::engine::cgroup;
 use crate::engine::filter::Filter;
+use crate::engine::owner::{self, Owner};
 use crate::error::{Error, Result};
 use crate::front;
 use crate::memory;
@@ -253,7 +254,7 @@ pub async fn open(paths: &[PathBuf], globals: &Globals, queries: &Queries) -> Re
             filter.cgroup = Some((format!("cgroup {cgroup}"), Arc::new(cgroup::processes(&whole()?, cgroup).await?)));
         }
         if let [(owner, name)] = owners.as_slice() {
-            let (called, processes) = cgroup::processes_of(&whole()?, *owner, name).await?;
+            let (called, processes) = owner::processes_of(&whole()?, *owner, name).await?;
             filter.cgroup = Some((called, Arc::new(processes)));
         }
     }

@@ -120,8 +120,8 @@ fn globals() -> Vec<Arg> {
         option("pid", "PID", "Only events of this process").short('p').value_parser(value_parser!(i32).range(0..)),
         option("tid", "TID", "Only events of this thread").value_parser(value_parser!(i32).range(0..)),
         option("cgroup", "PATH", "Only events of processes in this cgroup (v2 path or id) and those below it"),
-        option("container", "ID", "Only events of processes of this container (its id, or how that begins)"),
-        option("pod", "UID", "Only events of processes of this Kubernetes pod (its UID, or how that begins)"),
+        option("container", "NAME", "Only events of processes of this container (its name, its id, or how that begins)"),
+        option("pod", "NAME", "Only events of processes of this Kubernetes pod ([NAMESPACE/]NAME, its UID, or how that begins)"),
         option("unit", "NAME", "Only events of processes of this unit of systemd"),
         option("comm", "NAME", "Only events of tasks with this name"),
         option("output", "FORMAT", "How to write the result")

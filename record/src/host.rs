@@ -1,8 +1,9 @@
 //! The host: what it is, what exists on it, and how it does, second by second.
 
+use crate::containers::Containers;
 use crate::drain::clock_ns;
 use crate::tongs::{self, names};
-use ebrec_format::events::host::{Disk, Mount, Netdev, SystemSample};
+use ebrec_format::events::host::{Container, Disk, Mount, Netdev, SystemSample};
 use ebrec_format::manifest::Host;
 use ebrec_format::wire::{NULL32, NULL64};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -100,18 +101,28 @@ fn netdev(name: String) -> Netdev {
 /// Mounts that are told of; a host that makes more all the time is told of no more.
 const MOST_MOUNTS: usize = 16_384;
 
-/// What has been seen of disks, mounts and network interfaces, so that what is new is told: they come into being with containers.
+/// What came into being since it was looked for last.
+#[derive(Debug, Default)]
+pub struct Fresh {
+    pub disks: Vec<Disk>,
+    pub mounts: Vec<Mount>,
+    pub netdevs: Vec<Netdev>,
+    pub containers: Vec<Container>,
+}
+
+/// What has been seen of disks, mounts, network interfaces and containers, so that what is new is told.
 #[derive(Debug, Default)]
 pub struct Seen {
     disks: BTreeSet<String>,
     netdevs: BTreeSet<String>,
     mountinfo: String,
     mounts: HashSet<[Option<String>; 4]>,
+    containers: Containers,
 }
 
 impl Seen {
     /// What wasn't there when this was asked last.
-    pub fn fresh(&mut self) -> (Vec<Disk>, Vec<Mount>, Vec<Netdev>) {
+    pub fn fresh(&mut self) -> Fresh {
         let new_of = |seen: &mut BTreeSet<String>, directory: &str| -> Vec<String> {
             let now: BTreeSet<String> = names(directory).into_iter().collect();
             let new = now.difference(seen).cloned().collect();
@@ -120,9 +131,13 @@ impl Seen {
         };
         let disks = new_of(&mut self.disks, "/sys/block").into_iter().map(disk).collect();
         let netdevs = new_of(&mut self.netdevs, "/sys/class/net").into_iter().map(netdev).collect();
+        Fresh { disks, mounts: self.fresh_mounts(), netdevs, containers: self.containers.fresh() }
+    }
+
+    fn fresh_mounts(&mut self) -> Vec<Mount> {
         let text = read("/proc/self/mountinfo").unwrap_or_default();
         if text == self.mountinfo {
-            return (disks, Vec::new(), netdevs);
+            return Vec::new();
         }
         let is_new = |mount: &Mount| {
             let key = [&mount.dev, &mount.fs, &mount.path, &mount.source].map(Clone::clone);
@@ -130,7 +145,7 @@ impl Seen {
         };
         let mounts = mounts(&text).into_iter().filter(is_new).collect();
         self.mountinfo = text;
-        (disks, mounts, netdevs)
+        mounts
     }
 }
 
@@ -300,7 +315,7 @@ mod tests {
     fn this_host_has_facts() {
         let facts = facts();
         assert!(!facts.kernel.is_empty() && facts.cpus >= 1);
-        assert!(Seen::default().fresh().1.iter().any(|mount| mount.path.as_deref() == Some("/")));
+        assert!(Seen::default().fresh().mounts.iter().any(|mount| mount.path.as_deref() == Some("/")));
         let mut sampler = Sampler::default();
         assert_eq!(sampler.sample(1).cpu_user_ns, NULL64);
         let second = sampler.sample(2);

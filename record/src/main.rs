@@ -9,6 +9,7 @@ mod build;
 mod cgroups;
 mod check;
 mod cli;
+mod containers;
 mod drain;
 mod elf;
 mod flow;

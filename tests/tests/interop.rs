@@ -1,16 +1,16 @@
-//! Other programs read a capture: DuckDB and pandas get the same answers from the unzipped Parquet files as
-//! `ebrec analyze sql` from the capture.
+//! Other programs read a capture: DuckDB, pandas and Polars get the same answers from the unzipped Parquet files as
+//! `ebrec analyze sql` from the capture. (`make readers` asks Spark, too.)
 //!
-//! Needs Python with duckdb, pandas and pyarrow: in $EBREC_TEST_VENV, else in target/venv, which is made if it is missing.
+//! Needs Python with duckdb, pandas, polars and pyarrow: in $EBREC_TEST_VENV, else in target/venv, which is made if it is missing.
 
 use ebrec_tests::{Capture, Context, Result, list, recorded, require_bpf, run, target_dir, text, workload};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Reads every table of a directory with DuckDB and pandas; prints per table and column what each of them found.
+/// Reads every table of a directory with DuckDB, pandas and Polars; prints per table and column what each of them found.
 const SCRIPT: &str = r#"
-import sys, json, pathlib, duckdb, pandas
+import sys, json, pathlib, duckdb, pandas, polars
 root, queries = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
 db = duckdb.connect()
 db.execute("SET TimeZone = 'UTC'")
@@ -54,7 +54,14 @@ for directory in sorted(p for p in root.iterdir() if p.is_dir()):
             values = [v for v in column if v is not pandas.NA and v is not None]
             found["pandas"] = {"items": sum(map(len, values)), "count": len(values)}
         columns[column.name] = found
-    tables[directory.name] = {"rows": len(frame), "columns": columns}
+    polar = polars.read_parquet(f"{directory}/*.parquet")
+    counts = {column: polar.height - nulls for column, nulls in polar.null_count().row(0, named=True).items()}
+    for column, found in columns.items():
+        found["polars"] = {"count": counts[column]}
+        if found["type"].startswith("TIMESTAMP"):
+            instants = polar[column].dt.timestamp("ns")
+            found["polars"] |= {"min": instants.min(), "max": instants.max()}
+    tables[directory.name] = {"rows": len(frame), "polars": polar.height, "columns": columns}
 answers = [db.execute(query).fetchall() for query in queries]
 print(json.dumps({"tables": tables, "answers": answers}))
 "#;
@@ -127,23 +134,24 @@ print("\n".join(wrong))
 fn python() -> Result<Option<PathBuf>> {
     let venv = std::env::var_os("EBREC_TEST_VENV").map_or_else(|| target_dir().join("venv"), PathBuf::from);
     let python = venv.join("bin/python");
-    let imports =
-        |python: &Path| Command::new(python).args(["-c", "import duckdb, pandas, pyarrow"]).output().is_ok_and(|ran| ran.status.success());
+    let imports = |python: &Path| {
+        Command::new(python).args(["-c", "import duckdb, pandas, polars, pyarrow"]).output().is_ok_and(|ran| ran.status.success())
+    };
     if imports(&python) {
         return Ok(Some(python));
     }
     let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).output().is_ok_and(|ran| ran.status.success())
         && Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "duckdb", "pandas", "pyarrow"])
+            .args(["-m", "pip", "install", "--quiet", "duckdb", "pandas", "polars", "pyarrow"])
             .status()
             .is_ok_and(|s| s.success());
     if made && imports(&python) {
         return Ok(Some(python));
     }
     if std::env::var("EBREC_TEST_REQUIRE_PEERS").is_ok_and(|value| value == "1") {
-        return ebrec_tests::fail("EBREC_TEST_REQUIRE_PEERS=1, but there is no Python with duckdb, pandas and pyarrow");
+        return ebrec_tests::fail("EBREC_TEST_REQUIRE_PEERS=1, but there is no Python with duckdb, pandas, polars and pyarrow");
     }
-    eprintln!("SKIPPED: no Python with duckdb, pandas and pyarrow");
+    eprintln!("SKIPPED: no Python with duckdb, pandas, polars and pyarrow");
     Ok(None)
 }
 
@@ -183,7 +191,7 @@ fn aggregates(column: &str, kind: &str) -> Result<Vec<(&'static str, String)>> {
 }
 
 #[test]
-fn duckdb_and_pandas_read_what_the_analyzer_reads() -> Result<()> {
+fn duckdb_pandas_and_polars_read_what_the_analyzer_reads() -> Result<()> {
     let Some(_bpf) = require_bpf()? else { return Ok(()) };
     let Some(python) = python()? else { return Ok(()) };
     let (_, capture) = recorded(&[], || {
@@ -206,12 +214,17 @@ fn duckdb_and_pandas_read_what_the_analyzer_reads() -> Result<()> {
         let mut wanted = vec!["count(*) AS \"rows\"".to_owned()];
         for (column, found) in columns {
             assert_eq!(found["duckdb"], found["pandas"], "{table}.{column}");
+            for (what, duckdb) in found["duckdb"].as_object().context("what DuckDB found")? {
+                if let Some(polars) = found["polars"].get(what) {
+                    assert_eq!(duckdb, polars, "{what} of {table}.{column}");
+                }
+            }
             for (what, expression) in aggregates(column, text(&found["type"])?)? {
                 wanted.push(format!("{expression} AS \"{column}.{what}\""));
             }
         }
         let ours = capture.row(&format!("SELECT {} FROM {table}", wanted.join(", ")))?;
-        assert_eq!(ours["rows"], of_table["rows"], "{table}");
+        assert_eq!((&ours["rows"], &ours["rows"]), (&of_table["rows"], &of_table["polars"]), "{table}");
         for (column, found) in columns {
             for (what, theirs) in found["duckdb"].as_object().context("what DuckDB found")? {
                 assert_eq!(ours[format!("{column}.{what}")], *theirs, "{what} of {table}.{column}: {found}");

@@ -250,6 +250,64 @@ fn a_cgroup_that_is_made_meanwhile_is_found_by_its_path() -> Result<()> {
     Ok(())
 }
 
+/// What a runtime keeps in its files gives containers and pods their names, also those that start meanwhile.
+#[test]
+fn containers_and_pods_are_found_by_their_names() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let Some(mount) = cgroups()? else { return Ok(()) };
+    const TASKS: &str = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
+    let capture = Capture::place("containers")?;
+    let slice = format!("{mount}/ebrecnames{}.slice", std::process::id());
+    let (web, job) = ("a1".repeat(32), "b2".repeat(32));
+    let described = |id: &str, name: &str, pod: &str, uid: &str| {
+        let of = |key: &str, value: &str| format!("\"io.kubernetes.cri.{key}\":\"{value}\"");
+        let annotations = [
+            of("container-name", name),
+            of("image-name", "example.org/shop:2"),
+            of("sandbox-name", pod),
+            of("sandbox-namespace", "prod"),
+            of("sandbox-uid", uid),
+        ];
+        format!("mkdir -p {TASKS}/{id}; echo '{{\"annotations\":{{{}}}}}' >{TASKS}/{id}/config.json; ", annotations.join(","))
+    };
+    let runs = |id: &str, times: u32| {
+        let group = format!("{slice}/cri-containerd-{id}.scope");
+        format!("mkdir -p {group}; (echo 0 >{group}/cgroup.procs; for i in $(seq {times}); do /bin/true; done); rmdir {group}; ")
+    };
+    let before = described(&web, "web", "shop-1", "0d1e2f3a-4b5c-6d7e-8f9a-0b1c2d3e4f5a");
+    let meanwhile = described(&job, "job", "nightly", "1d1e2f3a-4b5c-6d7e-8f9a-0b1c2d3e4f5a");
+    let script = capture.dir().join("script");
+    let text = format!("set -e\nsleep 0.3; {meanwhile}{}{}sleep 1.5; rmdir {slice}\n", runs(&web, 3), runs(&job, 4));
+    std::fs::write(&script, text).context("the script")?;
+    // The host's own files are as they were.
+    let inside = format!(
+        "mount -t tmpfs none /run && {before} exec {} --probes process -o {} -- sh {}",
+        program(Program::Record)?.display(),
+        capture.arg(),
+        script.display()
+    );
+    let output = Command::new("unshare").args(["-m", "sh", "-c", &inside]).output().context("run unshare")?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let row = capture.row(&format!("SELECT * FROM container WHERE container_id = '{job}'"))?;
+    let told = ["runtime", "name", "image", "pod", "namespace"].map(|column| row[column].clone());
+    assert_eq!(told, ["containerd", "job", "example.org/shop:2", "nightly", "prod"].map(|text| json!(text)));
+    for (option, asked, times, called) in [
+        ("--container", "web", 3, "container web (a1a1a1a1a1a1)"),
+        ("--container", "job", 4, "container job (b2b2b2b2b2b2)"),
+        ("--container", &job[..12], 4, &format!("container {job}")),
+        ("--pod", "shop-1", 3, "pod prod/shop-1"),
+        ("--pod", "prod/nightly", 4, "pod prod/nightly"),
+    ] {
+        let ran = ebrec_tests::analyze(capture.path(), &[option, asked, "execsnoop"])?.succeeded()?;
+        assert_eq!(ran.stdout.matches("/bin/true").count(), times, "{asked}: {}", ran.stdout);
+        let ran = ebrec_tests::analyze(capture.path(), &[option, asked])?.succeeded()?;
+        assert!(ran.stdout.contains(called), "{}", ran.stdout);
+    }
+    let ran = ebrec_tests::analyze(capture.path(), &["--container", "wbe", "execsnoop"])?;
+    assert!(ran.status.code() == Some(2) && ran.stderr.contains("there are: job, web"), "{}", ran.stderr);
+    Ok(())
+}
+
 /// Refused calls began in the window, and have no latency all the same.
 #[test]
 fn a_call_that_seccomp_refuses_is_told_from_one_of_before() -> Result<()> {

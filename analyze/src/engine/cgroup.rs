@@ -19,78 +19,6 @@ fn below_root(path: &str) -> &str {
     below.unwrap_or(path).trim_end_matches('/')
 }
 
-/// What is asked for by a name that the path of its cgroup has in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner {
-    /// `--container`: the id, or how it begins.
-    Container,
-    /// `--pod`: the UID, or how it begins.
-    Pod,
-    /// `--unit`: the name, of a service also without `.service`.
-    Unit,
-}
-
-impl Owner {
-    /// The option's name, the column of `cgroup`, and what it is called.
-    fn words(self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Owner::Container => ("--container", "container_id", "container"),
-            Owner::Pod => ("--pod", "pod_uid", "pod"),
-            Owner::Unit => ("--unit", "unit", "unit"),
-        }
-    }
-
-    fn is(self, asked: &str, name: &str) -> bool {
-        match self {
-            Owner::Container | Owner::Pod => name.starts_with(asked),
-            Owner::Unit => name == asked || name.strip_suffix(".service") == Some(asked),
-        }
-    }
-
-    /// As a sentence calls it: `container 3f1b…`.
-    pub fn called(self, name: &str) -> String {
-        format!("{} {name}", self.words().2)
-    }
-}
-
-/// Identities of the processes of a container, a pod or a unit, and what it is called in full.
-pub async fn processes_of(engine: &Engine, owner: Owner, asked: &str) -> Result<(String, Vec<i64>)> {
-    let (option, column, what) = owner.words();
-    let sql = format!("SELECT CAST(NULL AS BIGINT) AS process_id, cgroup_id, {column} AS cgroup FROM cgroup WHERE {column} IS NOT NULL");
-    let (mut ids, mut found, mut others) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    for (_, id, name) in rows(engine, &sql).await? {
-        if owner.is(asked, &name) {
-            ids.insert(id);
-            found.insert(name);
-        } else {
-            others.insert(name);
-        }
-    }
-    let list = |names: BTreeSet<String>| names.into_iter().take(5).collect::<Vec<_>>().join(", ");
-    let mut found = found.into_iter();
-    match (found.next(), found.next()) {
-        (Some(name), None) => {
-            let inside = inside(engine, ids, &|_| false, false).await?.0;
-            if inside.is_empty() {
-                return Err(Error::new(option, format!("no process was seen in {what} {name}")));
-            }
-            Ok((owner.called(&name), inside.into_iter().collect()))
-        }
-        (Some(one), Some(two)) => {
-            let all = [one, two].into_iter().chain(found).collect();
-            Err(Error::new(option, format!("{asked} is the beginning of several: {}", list(all))))
-        }
-        _ => {
-            let error = Error::new(option, format!("the capture knows of no {what} {asked}"));
-            Err(if others.is_empty() {
-                error.hint(format!("it knows of none at all; the table cgroup has what there was (SELECT path, {column} FROM cgroup)"))
-            } else {
-                error.hint(format!("there are: {}", list(others)))
-            })
-        }
-    }
-}
-
 /// Identities (`process_id`) of the processes in `cgroup` and the cgroups below: a path such as /system.slice, or an id.
 pub async fn processes(engine: &Engine, cgroup: &str) -> Result<Vec<i64>> {
     let path = below_root(cgroup);
@@ -121,7 +49,7 @@ pub async fn processes(engine: &Engine, cgroup: &str) -> Result<Vec<i64>> {
 }
 
 /// The processes in the cgroups with these ids, or with a path that is wanted, and their descendants; and all paths of processes.
-async fn inside(
+pub(super) async fn inside(
     engine: &Engine,
     mut ids: BTreeSet<i64>,
     is_wanted: &(dyn Fn(&str) -> bool + Sync),
@@ -187,7 +115,7 @@ const EXECS: &str = "SELECT process_id, cgroup_id, CAST(NULL AS VARCHAR) AS cgro
 const FORKS: &str =
     "SELECT process_id, child_process_id AS cgroup_id, CAST(NULL AS VARCHAR) AS cgroup FROM process_fork WHERE NOT is_thread";
 
-async fn rows(engine: &Engine, sql: &str) -> Result<Vec<(i64, i64, String)>> {
+pub(super) async fn rows(engine: &Engine, sql: &str) -> Result<Vec<(i64, i64, String)>> {
     const TABLES: [&str; 4] = ["cgroup", "process", "process_exec", "process_fork"];
     let reading = Reading { optional: &TABLES, whole: &TABLES, ..Reading::default() };
     let mut rows = Vec::new();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 const STATES: [&str; 7] = ["process", "tcp_socket", "capture", "clock", "loss", "probe_library", "file_path"];
 /// Whether a table's rows tell a state.
 pub fn is_state(table: &str) -> bool {
-    STATES.contains(&table) || ["mount", "disk", "netdev", "cgroup", "stack", "probe"].contains(&table)
+    STATES.contains(&table) || ["mount", "disk", "netdev", "container", "cgroup", "stack", "probe"].contains(&table)
 }
 
 /// Connections have a beginning and an end: they belong to each window that they overlap.

@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod cgroup;
 pub mod filter;
 pub mod functions;
+pub mod owner;
 pub mod portable;
 pub mod spill;
 mod statement;

@@ -45,6 +45,24 @@ rows! {
         state: Text,
     }
 
+    /// A container or a pod, as the files of the runtimes on the host name it: one that there was at the start of the window, running or not, or when it was looked for later, once a second. No runtime is asked. Nothing of those whose files the recorder can't see: of other users, or of the host when it runs in a container itself.
+    Container = "container" {
+        /// Its id, as `cgroup` has it. Null: a pod.
+        container_id: Text,
+        /// What made it: docker, containerd, cri-o, podman; of a pod, kubelet.
+        runtime: Text,
+        /// Its name; in a pod, what its specification calls it. Null: not told.
+        name: Text,
+        /// The image that it was made of, as it was asked for. Null: not told.
+        image: Text,
+        /// The Kubernetes pod that it is of. Null: none.
+        pod: Text,
+        /// The pod's namespace.
+        namespace: Text,
+        /// The pod's UID, as `cgroup` has it.
+        pod_uid: Text,
+    }
+
     /// The host once a second. Times and counts are since the sample before.
     SystemSample = "system_sample" {
         /// When it was taken, UTC.

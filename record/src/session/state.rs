@@ -199,12 +199,13 @@ impl State {
         self.take_losses(loaded, now)
     }
 
-    /// Disks, mounts and network interfaces that weren't there a second ago.
+    /// Disks, mounts, network interfaces and containers that weren't there a second ago.
     fn tell_what_is_new(&mut self) -> Result<()> {
-        let (disks, mounts, netdevs) = self.seen.fresh();
-        self.send(&disks)?;
-        self.send(&mounts)?;
-        self.send(&netdevs)
+        let fresh = self.seen.fresh();
+        self.send(&fresh.disks)?;
+        self.send(&fresh.mounts)?;
+        self.send(&fresh.netdevs)?;
+        self.send(&fresh.containers)
     }
 
     /// Gives up a probe if recording takes more CPU time than it may.
