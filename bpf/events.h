@@ -321,7 +321,7 @@ _Static_assert(__builtin_offsetof(struct ebrec_tcp_send, head) == 0, "ebrec_tcp_
 _Static_assert(__builtin_offsetof(struct ebrec_tcp_send, bytes) == 56, "ebrec_tcp_send.bytes");
 _Static_assert(sizeof(struct ebrec_tcp_send) == 64, "ebrec_tcp_send");
 
-/* A call that took bytes out of a connection; looks without taking (MSG_PEEK) are not counted. The task is the caller. */
+/* A call that took bytes out of a connection; looks without taking (MSG_PEEK) and what comes out of the error queue are not counted. The task is the caller. */
 struct ebrec_tcp_recv {
 	struct ebrec_conn_head head; /* Connection. */
 	__u64 bytes; /* Payload bytes that were returned. */

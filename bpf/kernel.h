@@ -579,6 +579,7 @@ enum { /* include/uapi/asm-generic/errno-base.h and errno.h; the same on x86 and
 #define SOCK_STREAM 1
 #define SOCK_DONE 1 /* bit of skc_flags (enum sock_flags): a FIN was received */
 #define MSG_PEEK 2
+#define MSG_ERRQUEUE 0x2000
 #define TCP_CA_RECOVERY 3 /* enum tcp_ca_state */
 #define TCP_CA_LOSS 4
 

@@ -408,31 +408,37 @@ int BPF_PROG(tcp__send__fexit_3args__sendpage, struct sock *sk, void *page, int 
 	return on_tcp_send(sk, ret);
 }
 
+/* What such a call gives is still there for the next, or was never received: the error queue has what this end has sent. */
+static __always_inline bool takes_nothing(int flags)
+{
+	return flags & (MSG_PEEK | MSG_ERRQUEUE);
+}
+
 SEC("?tp_btf/sock_recv_length")
 int BPF_PROG(tcp__recv__tp_btf, struct sock *sk, int ret, int flags)
 {
-	return flags & MSG_PEEK ? 0 : on_tcp_recv(sk, ret);
+	return takes_nothing(flags) ? 0 : on_tcp_recv(sk, ret);
 }
 
 /* tcp_recvmsg lost its argument addr_len after 6.18, as 7.2 has it. */
 SEC("?fexit/tcp_recvmsg")
 int BPF_PROG(tcp__recv__fexit_4args, struct sock *sk, struct msghdr *msg, unsigned long len, int flags, int ret)
 {
-	return flags & MSG_PEEK ? 0 : on_tcp_recv(sk, ret);
+	return takes_nothing(flags) ? 0 : on_tcp_recv(sk, ret);
 }
 
 /* tcp_recvmsg lost its argument nonblock in 5.19 (ec095263a965 "net: remove noblock parameter from recvmsg() entities"). */
 SEC("?fexit/tcp_recvmsg")
 int BPF_PROG(tcp__recv__fexit_5args, struct sock *sk, struct msghdr *msg, unsigned long len, int flags, int *addr_len, int ret)
 {
-	return flags & MSG_PEEK ? 0 : on_tcp_recv(sk, ret);
+	return takes_nothing(flags) ? 0 : on_tcp_recv(sk, ret);
 }
 
 SEC("?fexit/tcp_recvmsg")
 int BPF_PROG(tcp__recv__fexit_6args, struct sock *sk, struct msghdr *msg, unsigned long len, int nonblock, int flags, int *addr_len,
 	     int ret)
 {
-	return flags & MSG_PEEK ? 0 : on_tcp_recv(sk, ret);
+	return takes_nothing(flags) ? 0 : on_tcp_recv(sk, ret);
 }
 
 /* splice() out of a connection goes past recvmsg. */

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Activity of hosts that aren't plain, in a network namespace of its own; the truth as one JSON object on stdout.
 
-usage: unshare -n tests/odd.py connects | self-connects | black-hole | synack | mptcp CLIENT SERVER | dns-pair | dns-nat | refused | without-bpf PROGRAM ARGS…
+usage: unshare -n tests/odd.py connects | self-connects | black-hole | synack | mptcp CLIENT SERVER | error-queue | dns-pair | dns-nat | refused | without-bpf PROGRAM ARGS…
 """
 import ctypes
 import errno
@@ -170,6 +170,33 @@ def mptcp(client, server):
         one.close()
     assert os.waitpid(child, 0)[1] == 0
     return {"server": child, "connections": times, "sent": sent * times, "answered": answered * times}
+
+
+def error_queue():
+    """A program that reads its own news beside what it receives: when its segments were sent, with what was in them."""
+    timestamping, errqueue, tx_software, software = 37, 0x2000, 1 << 1, 1 << 4
+    listening = listener("127.0.0.1")
+    client = socket.create_connection(listening.getsockname())
+    served, _ = listening.accept()
+    client.setsockopt(socket.SOL_SOCKET, timestamping, tx_software | software)
+    news = 0
+    for _ in range(5):
+        client.sendall(b"z" * 1000)
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            try:
+                data, _, flags, _ = client.recvmsg(2000, 512, errqueue | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue
+            assert flags & errqueue, flags
+            news += len(data)
+            break
+    got = 0
+    while got < 5000:
+        got += len(served.recv(4096))
+    served.sendall(b"answer")
+    received = len(client.recv(100))
+    return {"news": news, "received": received + got}
 
 
 def question(number, name, kind):

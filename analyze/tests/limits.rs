@@ -138,7 +138,9 @@ fn spilling(place: &Path) -> Child {
     const QUERY: &str =
         "SELECT max(n) FROM (SELECT row_number() OVER (ORDER BY a.prev_comm, b.ts, a.ts) AS n FROM sched_switch a, sched_switch b)";
     let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../samples/cpu-contention.ebrec");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ebrec-analyze"));
+    // Who runs the tests in the background of a script ignores SIGINT, and so would the program.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_ebrec-analyze")]);
     command.args([sample, "--memory", "64M", "sql", QUERY]).env("TMPDIR", place).stdout(Stdio::null()).stderr(Stdio::null());
     let child = command.spawn().unwrap();
     let end = Instant::now() + Duration::from_secs(60);

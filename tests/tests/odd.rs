@@ -61,6 +61,17 @@ fn a_socket_that_connects_to_itself_is_a_connection() -> Result<()> {
     Ok(())
 }
 
+/// What a program reads of its error queue was not received: zero-copy and timestamps give back what was sent.
+#[test]
+fn what_comes_out_of_the_error_queue_is_not_received() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    let (truth, capture) = recorded(TCP, || done(&["error-queue"]))?;
+    assert!(int(&truth["news"])? > 0, "{truth}");
+    let received = capture.number(&format!("SELECT sum(bytes) FROM tcp_recv WHERE pid = {}", truth["pid"]))?;
+    assert_eq!(received, int(&truth["received"])?, "{truth}");
+    Ok(())
+}
+
 #[test]
 fn attempts_that_nobody_answers_are_rows_with_their_outcome() -> Result<()> {
     let Some(_bpf) = require_bpf()? else { return Ok(()) };

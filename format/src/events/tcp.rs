@@ -86,7 +86,7 @@ events! {
         bytes: Bytes,
     }
 
-    /// A call that took bytes out of a connection; looks without taking (MSG_PEEK) are not counted. The task is the caller.
+    /// A call that took bytes out of a connection; looks without taking (MSG_PEEK) and what comes out of the error queue are not counted. The task is the caller.
     TcpRecv = "tcp_recv" {
         /// Connection.
         head: ConnHead,

@@ -9,6 +9,7 @@
 mod build_id;
 mod debugdata;
 mod demangle;
+mod maps;
 mod perf_map;
 mod places;
 mod symbols;
