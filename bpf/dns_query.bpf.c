@@ -309,7 +309,9 @@ static __always_inline int on_sent(struct sk_buff *skb, bool whole)
 	/* On its way through, from another device: it was seen when it was sent. */
 	if (skb->skb_iif)
 		return 0;
-	ip = (__u64)skb->head + skb->network_header;
+	/* Read as numbers: newer kernels (7.3 is one) know a pointer to plain bytes as such, and hand none to a function of its
+	 * own. */
+	ip = (__u64)BPF_CORE_READ(skb, head) + skb->network_header;
 	barrier_var(ip);
 	scratch = scratch_of_cpu();
 	if (!scratch || !parse_packet(ip, skb->protocol))
@@ -327,8 +329,7 @@ static __always_inline int on_sent(struct sk_buff *skb, bool whole)
 	if (!wanted_current(&scratch->waiting.task))
 		return 0;
 	device = (__u64)BPF_CORE_READ(skb, dev);
-	/* The barriers keep the subtraction of two pointers in 64 bits, as the verifier wants it. */
-	headroom = ip - (__u64)skb->data;
+	headroom = ip - (__u64)BPF_CORE_READ(skb, data);
 	barrier_var(headroom);
 	at = headroom + packet.offset;
 	left = packet.len;
@@ -432,7 +433,7 @@ static __always_inline int on_received(struct sk_buff *skb, bool whole)
 	struct dns_scratch *scratch;
 	struct dns_waiting *waiting;
 	struct dns_packet packet;
-	const void *ip = skb->data;
+	const void *ip = BPF_CORE_READ(skb, data);
 	__u16 ethertype = skb->protocol, port;
 	__u32 vlan = 0, at, left;
 	__u8 address[16], head[16];
