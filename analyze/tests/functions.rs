@@ -48,6 +48,54 @@ fn hist_counts_as_grouping_does() {
     assert!(drawn.contains("       512 -> 1023       : 2        |****************************************|\n\ncomm = web\n"), "{drawn}");
 }
 
+/// DataFusion's own date_part drops the fraction of what is longer than 2^31 ns.
+#[test]
+fn differences_of_any_length_keep_their_fraction() {
+    const DIFFERENCES: [&str; 2] = [
+        "to_timestamp_nanos(1700000000000000000 + NS) - to_timestamp_nanos(1700000000000000000)",
+        "arrow_cast(NS / 1000, 'Duration(Microsecond)')",
+    ];
+    let capture = capture("difference");
+    let seconds = [0.25, 2.0, 2.25, 7.75, 100_000.5, -3.75, 0.0];
+    let values = seconds.map(|s| format!("(CAST({} AS BIGINT))", s * 1e9)).join(", ");
+    for call in ["date_part('epoch', {})", "datepart('EPOCH', {})", "EXTRACT(EPOCH FROM {})"] {
+        for difference in DIFFERENCES {
+            let of = |ns: &str| call.replace("{}", &difference.replace("NS", ns));
+            let found = rows(&capture, &format!("SELECT {} AS s FROM (VALUES {values}) AS t(n)", of("n")));
+            assert_eq!(found.iter().map(|row| row["s"].as_f64().unwrap()).collect::<Vec<_>>(), seconds, "{call} {difference}");
+            let constants = rows(&capture, &format!("SELECT {} AS s, {} AS none", of("2750000000"), of("CAST(NULL AS BIGINT)")));
+            assert_eq!(constants, [json!({ "s": 2.75, "none": null })], "{call} {difference}");
+        }
+    }
+    // Everything else is as it was.
+    let parts =
+        rows(&capture, "SELECT date_part('minute', INTERVAL '90 seconds') AS m, EXTRACT(year FROM TIMESTAMP '2026-01-31T00:00:00') AS y");
+    assert_eq!(parts, [json!({ "m": 1, "y": 2026 })]);
+}
+
+/// Of a recording that is longer than 2^31 ns; the truth is counted in whole numbers.
+#[test]
+fn intervals_of_half_a_second_are_all_there() {
+    let capture = concat!(env!("CARGO_MANIFEST_DIR"), "/../samples/quiet.ebrec");
+    let truth = rows(
+        capture,
+        "SELECT (CAST(ts AS BIGINT) - (SELECT CAST(ts AS BIGINT) FROM capture)) / 500000000 AS nth, count(*) AS n
+         FROM sched_switch WHERE next_waited_ns IS NOT NULL AND next_pid <> 0 GROUP BY 1 ORDER BY 1",
+    );
+    let truth: Vec<i64> = truth.iter().map(|row| row["n"].as_i64().unwrap()).collect();
+    let buckets: Vec<Value> = serde_json::from_str(&stdout(&[capture, "--output", "json", "runqlat", "0.5"])).unwrap();
+    let mut counted: Vec<(&str, i64)> = Vec::new();
+    for bucket in &buckets {
+        let (end, count) = (bucket["interval_end"].as_str().unwrap(), bucket["count"].as_i64().unwrap());
+        match counted.last_mut() {
+            Some((last, total)) if *last == end => *total += count,
+            _ => counted.push((end, count)),
+        }
+    }
+    assert!(truth.len() > 20, "{truth:?}");
+    assert_eq!(counted.iter().map(|(_, count)| *count).collect::<Vec<_>>(), truth);
+}
+
 #[test]
 fn quantiles_are_values_of_the_set() {
     let capture = capture("quantile");
