@@ -4,14 +4,16 @@
 use crate::tongs::{self, Fetcher};
 use ebrec_format::events::host::Container;
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// More are not told of.
+/// More are not told of (the table says so).
 const MOST: usize = 10_000;
+/// So often a description is read that isn't whole: it is written beside and renamed, or in place and whole a moment later.
+const TRIES: u32 = 10;
 /// A description is read up to here; Docker's and OCI's are some tens of kilobytes.
 const MOST_BYTES: usize = 1 << 20;
 /// The list of all containers of containers/storage (podman, CRI-O).
@@ -21,38 +23,56 @@ const STORAGE: [&str; 2] =
     ["var/lib/containers/storage/overlay-containers/containers.json", "run/containers/storage/overlay-containers/volatile-containers.json"];
 /// A name that is longer is cut: those who choose it are others.
 const MOST_NAME: usize = 255;
-/// The directories are on the host's disks, or on a file system that stands still.
+/// How long a look is waited for: the directories are on the host's disks, or on a file system that stands still. What a longer one
+/// finds is told a second later.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// What is known of the host's containers.
 #[derive(Debug)]
 pub struct Containers {
     fetcher: Fetcher,
-    /// Shared with an errand that may never return.
+    /// Held as long as a look takes, which may be for ever.
     told: Arc<Mutex<Told>>,
+    /// What looks have found, and nobody has taken yet.
+    found: Arc<Mutex<Vec<Container>>>,
 }
 
 /// What has been told, by what names it: an id, or a pod's directory.
 #[derive(Debug, Default)]
 struct Told {
     names: HashSet<String>,
+    /// How often a description was read that wasn't whole.
+    tries: HashMap<String, u32>,
     /// Size and time of change of the lists of containers/storage when they were read.
     lists: [Option<(u64, i64, i64)>; STORAGE.len()],
 }
 
 impl Default for Containers {
     fn default() -> Containers {
-        Containers { fetcher: Fetcher::new("ebrec-contain"), told: Arc::default() }
+        Containers { fetcher: Fetcher::new("ebrec-contain"), told: Arc::default(), found: Arc::default() }
     }
 }
 
 impl Containers {
     /// Those that weren't there, or had no description yet, when this was asked last.
     pub fn fresh(&mut self) -> Vec<Container> {
-        let told = self.told.clone();
-        let look = move || told.lock().unwrap_or_else(PoisonError::into_inner).fresh(Path::new("/"));
-        self.fetcher.fetch(PATIENCE, look).unwrap_or_default()
+        self.look(Path::new("/"), PATIENCE);
+        std::mem::take(&mut *lock(&self.found))
     }
+
+    /// Looks, and waits as long as that.
+    fn look(&mut self, root: &'static Path, patience: Duration) {
+        let (told, found) = (self.told.clone(), self.found.clone());
+        self.fetcher.fetch(patience, move || {
+            let fresh = lock(&told).fresh(root);
+            lock(&found).extend(fresh);
+        });
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Both are only added to: what a panic left is as good as any.
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Told {
@@ -60,22 +80,22 @@ impl Told {
     fn fresh(&mut self, root: &Path) -> Vec<Container> {
         let mut found = Vec::new();
         let docker = root.join("var/lib/docker/containers");
-        for id in new_names(&self.names, &docker) {
-            found.extend(json(&docker.join(&id).join("config.v2.json"), MOST_BYTES).map(|config| docker_container(&id, &config)));
+        for id in self.new_names(&docker) {
+            found.extend(self.described(&id, &docker.join(&id).join("config.v2.json"), docker_container));
         }
         // A directory for each namespace of containerd's: k8s.io, default, moby (whose containers are Docker's).
         let tasks = root.join("run/containerd/io.containerd.runtime.v2.task");
         for namespace in names(&tasks).filter(|namespace| namespace != "moby") {
             let tasks = tasks.join(namespace);
-            for id in new_names(&self.names, &tasks) {
-                found.extend(json(&tasks.join(&id).join("config.json"), MOST_BYTES).map(|spec| containerd_container(&id, &spec)));
+            for id in self.new_names(&tasks) {
+                found.extend(self.described(&id, &tasks.join(&id).join("config.json"), containerd_container));
             }
         }
         for (list, seen) in STORAGE.iter().zip(&mut self.lists) {
             found.extend(of_storage(&root.join(list), seen));
         }
         let pods = root.join("var/log/pods");
-        found.extend(new_names(&self.names, &pods).iter().filter_map(|name| pod(name)));
+        found.extend(self.new_names(&pods).iter().filter_map(|name| pod(name)));
         found.retain(|container| {
             let name = container.container_id.clone().or_else(|| {
                 let part = |part: &Option<String>| part.clone().unwrap_or_default();
@@ -84,6 +104,20 @@ impl Told {
             self.names.len() < MOST && name.is_some_and(|name| self.names.insert(name))
         });
         found
+    }
+
+    /// What is in a directory and hasn't been told of.
+    fn new_names(&self, directory: &Path) -> Vec<String> {
+        names(directory).filter(|name| !self.names.contains(name) && self.tries.get(name).is_none_or(|tries| *tries < TRIES)).collect()
+    }
+
+    /// A container as its file describes it.
+    fn described(&mut self, id: &str, path: &Path, read: fn(&str, &Value) -> Container) -> Option<Container> {
+        let described = tongs::system_file(path).ok().and_then(|file| parsed(file, MOST_BYTES)).map(|value| read(id, &value));
+        if described.is_none() {
+            *self.tries.entry(id.to_owned()).or_default() += 1;
+        }
+        described
     }
 }
 
@@ -105,17 +139,8 @@ fn names(directory: &Path) -> impl Iterator<Item = String> + use<> {
     tongs::directories(directory).into_iter().take(MOST).filter_map(|name| name.into_string().ok())
 }
 
-fn new_names(told: &HashSet<String>, directory: &Path) -> Vec<String> {
-    names(directory).filter(|name| !told.contains(name)).collect()
-}
-
-fn json(path: &PathBuf, most: usize) -> Option<Value> {
-    parsed(tongs::system_file(path).ok()?, most)
-}
-
 fn parsed(file: std::fs::File, most: usize) -> Option<Value> {
     let (bytes, more) = tongs::bytes_of(file, most).ok()?;
-    // It is written beside and renamed, or read again a second later.
     if more { None } else { serde_json::from_slice(&bytes).ok() }
 }
 
@@ -204,6 +229,7 @@ fn pod(directory: &str) -> Option<Container> {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     const ID: &str = "3f1b0c5d7e9a2b4c6d8e0f1a3b5c7d9e1f2a4b6c8d0e2f4a6b8c0d2e4f6a8b0c";
     const UID: &str = "0d1e2f3a-4b5c-6d7e-8f9a-0b1c2d3e4f5a";
@@ -304,8 +330,34 @@ mod tests {
         let names: Vec<(&str, Option<usize>)> =
             found.iter().map(|one| (one.container_id.as_deref().unwrap(), one.name.as_ref().map(String::len))).collect();
         assert_eq!(names, [("b", Some(MOST_NAME - 1)), ("e", None)]);
-        // What is written a moment later is read then.
+        // What is written a moment later is read then, and what never becomes whole is given up.
+        for _ in 0..2 * TRIES {
+            assert_eq!(known.fresh(&root.0).len(), 0);
+        }
+        assert_eq!(known.tries.values().copied().max(), Some(TRIES));
+        let mut known = Told::default();
+        assert_eq!(known.fresh(&root.0).len(), 2);
         root.put("var/lib/docker/containers/a/config.v2.json", "{\"Name\":\"/a\"}");
         assert_eq!(known.fresh(&root.0).len(), 1);
+    }
+
+    /// On a busy host, or with thousands of containers, a look takes longer than it is waited for.
+    #[test]
+    fn what_a_long_look_finds_is_told_later() {
+        let root = Root::new("long");
+        root.put("var/log/pods/prod_shop-1_UUU/x", "");
+        // Somebody else looks meanwhile.
+        let mut containers = Containers::default();
+        let told = containers.told.clone();
+        let held = lock(&told);
+        let place: &'static Path = Box::leak(root.0.clone().into_boxed_path());
+        containers.look(place, Duration::from_millis(1));
+        assert_eq!(lock(&containers.found).len(), 0);
+        drop(held);
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        while lock(&containers.found).is_empty() {
+            assert!(std::time::Instant::now() < end, "it is lost");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }

@@ -45,7 +45,7 @@ rows! {
         state: Text,
     }
 
-    /// A container or a pod, as the files of the runtimes on the host name it: one that there was at the start of the window, running or not, or when it was looked for later, once a second. No runtime is asked. Nothing of those whose files the recorder can't see: of other users, or of the host when it runs in a container itself.
+    /// A container or a pod, as the files of the runtimes on the host name it: one that there was at the start of the window, running or not, or when it was looked for later, once a second. No runtime is asked. Of more than 10,000 some are missing. Nothing of those whose files the recorder can't see: of other users, or of the host when it runs in a container itself.
     Container = "container" {
         /// Its id, as `cgroup` has it. Null: a pod.
         container_id: Text,
