@@ -125,8 +125,8 @@ pub async fn processes_of(engine: &Engine, owner: Owner, asked: &str) -> Result<
         _ => {
             let error = Error::new(option, format!("the capture knows of no {what} {asked}"));
             let mut known: BTreeSet<String> = all.iter().filter_map(|named| name_of(owner, named)).collect();
-            let named = |id: &String| all.iter().any(|named| [&named.id, &named.uid].contains(&&Some(id.clone())));
-            known.extend(others.into_iter().filter(|id| !named(id)));
+            let has_name = |id: &String| all.iter().any(|named| named.id.as_ref() == Some(id) || named.uid.as_ref() == Some(id));
+            known.extend(others.into_iter().filter(|id| !has_name(id)));
             Err(if known.is_empty() {
                 error.hint(format!("it knows of none at all; the table cgroup has what there was (SELECT path, {column} FROM cgroup)"))
             } else {
