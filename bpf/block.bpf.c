@@ -146,11 +146,8 @@ static __always_inline int on_request_insert(struct request *rq)
 
 /* The queue was an argument before 5.11, and still is in some 5.10.x
  * (a54895fa057c "block: remove the request_queue to argument request based tracepoints"). */
-SEC("?tp_btf/block_rq_insert")
-int BPF_PROG(block__insert__tp_btf_1args, struct request *rq)
-{
-	return on_request_insert(rq);
-}
+TWICE(block__insert);
+ON_TP_TWICE(block__insert, tp_btf_1args, spare_preempted, "block_rq_insert", on_request_insert(rq), struct request *rq)
 
 SEC("?tp_btf/block_rq_insert")
 int BPF_PROG(block__insert__tp_btf_2args, struct request_queue *q, struct request *rq)
@@ -221,11 +218,8 @@ static __always_inline int on_request_issue(struct request *rq)
 	return 0;
 }
 
-SEC("?tp_btf/block_rq_issue")
-int BPF_PROG(block__issue__tp_btf_1args, struct request *rq)
-{
-	return on_request_issue(rq);
-}
+TWICE(block__issue);
+ON_TP_TWICE(block__issue, tp_btf_1args, spare_preempted, "block_rq_issue", on_request_issue(rq), struct request *rq)
 
 SEC("?tp_btf/block_rq_issue")
 int BPF_PROG(block__issue__tp_btf_2args, struct request_queue *q, struct request *rq)
@@ -316,8 +310,7 @@ int BPF_PROG(block__start__tp_btf_3args, struct request_queue *q, struct bio *bi
 	return on_getrq(bio);
 }
 
-SEC("?tp_btf/block_rq_complete")
-int BPF_PROG(block__complete__tp_btf, struct request *rq, int error, unsigned int nr_bytes)
+static __always_inline int on_request_complete(struct request *rq, int error, unsigned int nr_bytes)
 {
 	__u64 key = (__u64)rq, now = bpf_ktime_get_boot_ns();
 	struct block_io *io = bpf_map_lookup_elem(&block_requests, &key);
@@ -363,6 +356,10 @@ int BPF_PROG(block__complete__tp_btf, struct request *rq, int error, unsigned in
 	return 0;
 }
 
+TWICE(block__complete);
+ON_TP_TWICE(block__complete, tp_btf, spare, "block_rq_complete", on_request_complete(rq, error, nr_bytes), struct request *rq,
+	    int error, unsigned int nr_bytes)
+
 /* A bio of a disk that has no requests: dm, md, zram, brd and the like. */
 static __always_inline int on_bio_queue(struct bio *bio)
 {
@@ -383,11 +380,8 @@ static __always_inline int on_bio_queue(struct bio *bio)
 }
 
 /* The queue was an argument before 5.11 (e8a676d61c07 "block: simplify and extend the block_bio_merge tracepoint class"). */
-SEC("?tp_btf/block_bio_queue")
-int BPF_PROG(block__bio_queue__tp_btf_1args, struct bio *bio)
-{
-	return on_bio_queue(bio);
-}
+TWICE(block__bio_queue);
+ON_TP_TWICE(block__bio_queue, tp_btf_1args, spare_preempted, "block_bio_queue", on_bio_queue(bio), struct bio *bio)
 
 SEC("?tp_btf/block_bio_queue")
 int BPF_PROG(block__bio_queue__tp_btf_2args, struct request_queue *q, struct bio *bio)
@@ -396,8 +390,7 @@ int BPF_PROG(block__bio_queue__tp_btf_2args, struct request_queue *q, struct bio
 }
 
 /* Pieces that a driver split off complete as well, but were never queued; the bio they came from completes after the last. */
-SEC("?tp_btf/block_bio_complete")
-int BPF_PROG(block__bio_complete__tp_btf, struct request_queue *q, struct bio *bio)
+static __always_inline int on_bio_complete(struct bio *bio)
 {
 	__u64 key = (__u64)bio;
 	struct block_io *io = bpf_map_lookup_elem(&block_bios, &key);
@@ -408,6 +401,10 @@ int BPF_PROG(block__bio_complete__tp_btf, struct request_queue *q, struct bio *b
 	bpf_map_delete_elem(&block_bios, &key);
 	return 0;
 }
+
+TWICE(block__bio_complete);
+ON_TP_TWICE(block__bio_complete, tp_btf, spare, "block_bio_complete", on_bio_complete(bio), struct request_queue *q,
+	    struct bio *bio)
 
 /* What is not over at the end: neither how long it took nor how it ended is known. */
 static __always_inline int on_unfinished(struct bpf_iter__bpf_map_elem *ctx, enum block_layer layer)

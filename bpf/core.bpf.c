@@ -189,3 +189,103 @@ int BPF_PROG(core__syscalls__tp_btf__enter, struct pt_regs *regs, long nr)
 		syscall_never_returns(nr);
 	return 0;
 }
+
+/* Since Linux 7 a task can be preempted in the middle of a tracepoint's program, and the kernel doesn't run a program on a CPU on
+ * which it is being run (bpf_prog.active; __bpf_trace_run of kernel/trace/bpf_trace.c): the calls of all others there would be
+ * missing for as long as that task waits. So there the two above aren't attached but called, each by programs of several levels,
+ * all attached: who finds that those of the levels below didn't run for its call, because another task is in there, makes the call.
+ * Two tasks would have to wait in there, and then three, before one is missing. */
+#define CALL_LEVELS 3
+
+enum call_end {
+	CALL_ENDS,
+	CALL_BEGINS,
+	CALL_END_COUNT,
+};
+
+struct call_levels {
+	/* Who ran last at each; as long as somebody is in the midst of a level, it is them. The last level empties it, so that who
+	 * is just about to write isn't taken for who was there before. */
+	__u64 holder[CALL_LEVELS];
+	/* Calls made for the first level. The recorder finds it by name, and what the first level missed beyond is lost. */
+	__u64 taken;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, CALL_END_COUNT);
+	__type(key, __u32);
+	__type(value, struct call_levels);
+} call_levels SEC(".maps");
+
+/* The program of each end. An array takes only programs of one tracepoint's arguments. */
+#define PROGRAM_OF(name)                               \
+	struct {                                       \
+		__uint(type, BPF_MAP_TYPE_PROG_ARRAY); \
+		__uint(max_entries, 1);                \
+		__type(key, __u32);                    \
+		__type(value, __u32);                  \
+	} name SEC(".maps")
+
+PROGRAM_OF(program_of_exit);
+PROGRAM_OF(program_of_enter);
+
+/* Whether a level below has been there for the same end of a call after all, and the task was preempted since: others have
+ * overwritten the holder. */
+static __always_inline bool is_call_known(enum call_end end, long nr)
+{
+	struct syscall_slot *slot;
+
+	if (!(syscall_handlers_of(nr) & SYSCALL_TIMED))
+		return false;
+	slot = bpf_task_storage_get(&syscall_slots, bpf_get_current_task_btf(), NULL, 0);
+	if (!slot)
+		return false;
+	return end == CALL_BEGINS ? slot->entered && slot->nr == (__u32)nr : slot->is_over;
+}
+
+static __always_inline bool is_turn_of(__u32 level, __u32 end, long nr)
+{
+	__u64 task = bpf_get_current_task();
+	struct call_levels *levels;
+
+	/* -1: see the first of the two. */
+	if (nr != -1 && !syscall_handlers_of(nr))
+		return false;
+	levels = bpf_map_lookup_elem(&call_levels, &end);
+	if (!levels)
+		return false;
+	for (__u32 i = 0; i < level; i++) {
+		if (levels->holder[i] != task)
+			continue;
+		if (level == CALL_LEVELS - 1)
+			levels->holder[i] = 0;
+		return false;
+	}
+	if (level && is_call_known(end, nr))
+		return false;
+	levels->holder[level] = task;
+	if (level)
+		__sync_fetch_and_add(&levels->taken, 1);
+	return true;
+}
+
+#define CALL_LEVEL(level)                                                                 \
+	SEC("?tp_btf/sys_exit")                                                           \
+	int BPF_PROG(core__syscalls__tp_btf__exit##level, struct pt_regs *regs, long ret) \
+	{                                                                                 \
+		if (is_turn_of(level, CALL_ENDS, syscall_nr_of(regs)))                    \
+			bpf_tail_call(ctx, &program_of_exit, 0);                          \
+		return 0;                                                                 \
+	}                                                                                 \
+	SEC("?tp_btf/sys_enter")                                                          \
+	int BPF_PROG(core__syscalls__tp_btf__enter##level, struct pt_regs *regs, long nr) \
+	{                                                                                 \
+		if (is_turn_of(level, CALL_BEGINS, nr))                                   \
+			bpf_tail_call(ctx, &program_of_enter, 0);                         \
+		return 0;                                                                 \
+	}
+
+CALL_LEVEL(0)
+CALL_LEVEL(1)
+CALL_LEVEL(2)

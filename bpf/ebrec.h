@@ -7,7 +7,8 @@
  *
  * and that name is all the recorder knows of it. Per hook it takes the first mechanism, in the order of the file, whose target
  * the running kernel has, with N arguments if the name says so, and which loads and attaches. The programs that differ in PART
- * belong together; a part whose target the kernel lacks is left out, unless it is the first. The mechanisms:
+ * belong together; a part whose target the kernel lacks is left out, unless it is the first. The parts `first`, `spare` and
+ * `spare_preempted` are those of ON_TP_TWICE. The mechanisms:
  * tp_btf, fexit, fentry, kprobe, sys_exit (a handler that is called at the end of some system calls, see syscalls.h; it costs all
  * calls of the host something, so it comes last), perf_event (perf's cpu-clock on each CPU,
  * --sample-hz times a second, or each time the software event that PART names), uprobe (PART is a function of C libraries, or
@@ -44,8 +45,20 @@
 		_number;                                  \
 	})
 
+/* A pointer that the verifier knows, as a number of which it knows nothing: global functions take no others. To negate a pointer
+ * gives a number (check_alu_op of kernel/bpf/verifier.c). */
+static __always_inline __u64 number_of(const void *pointer)
+{
+	__u64 number = (__u64)pointer;
+
+	asm volatile("%0 = -%0\n\t%0 = -%0" : "+r"(number));
+	return number;
+}
+
 /* Knobs, set by the recorder before loading; it finds them by name. */
 
+/* A task can be preempted in the midst of a program. */
+const volatile __u32 preempts_programs = 0;
 /* Rings in use minus one; their number is a power of two. */
 const volatile __u32 ring_mask = 0;
 /* Only processes in `wanted`: --pid and -- COMMAND, with descendants. */
@@ -251,6 +264,72 @@ static __always_inline void submit(void *record)
 {
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
+
+/* The kernel doesn't run a program on a CPU on which it is being run (bpf_prog.active; __bpf_trace_run of
+ * kernel/trace/bpf_trace.c): what an interrupt would tell it in between is missing or, since Linux 7, what other tasks would until
+ * the one in the midst of it has the CPU again. Where that happens a hook has two programs: the second does what the first was not
+ * run for. Between its first instruction and its last the first says that it is at work; an event that comes a few instructions
+ * before or after is still lost, and counted. */
+struct at_work {
+	__u64 is;
+	/* Events the second took. The recorder finds it by name: what the first missed beyond is lost. */
+	__u64 taken;
+};
+
+#define TWICE(hook)                                      \
+	struct {                                         \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); \
+		__uint(max_entries, 1);                  \
+		__type(key, __u32);                      \
+		__type(value, struct at_work);           \
+	} hook##__at_work SEC(".maps")
+
+static __always_inline struct at_work *at_work_of(void *map, bool matters)
+{
+	__u32 zero = 0;
+
+	return matters ? bpf_map_lookup_elem(map, &zero) : NULL;
+}
+
+static __always_inline void at_work(struct at_work *at, bool is)
+{
+	/* clang would keep in mind whether it is NULL, apart from the pointer; the verifier doesn't know what has to do with which.
+	 */
+	barrier_var(at);
+	if (at)
+		*(volatile __u64 *)&at->is = is;
+}
+
+static __always_inline bool first_is_at_work(struct at_work *at)
+{
+	if (!at || !*(volatile __u64 *)&at->is)
+		return false;
+	__sync_fetch_and_add(&at->taken, 1);
+	return true;
+}
+
+/* The two programs of a hook, which CALL. WHEN: `spare` if the tracepoint is reached by tasks and by interrupts, `spare_preempted`
+ * if it is by tasks only, with preemption on: the second is then loaded where that matters. */
+#define MATTERS_spare true
+#define MATTERS_spare_preempted preempts_programs
+#define ON_TP_TWICE(hook, mechanism, when, tracepoint, call, args...)               \
+	SEC("?tp_btf/" tracepoint)                                                  \
+	int BPF_PROG(hook##__##mechanism##__first, args)                            \
+	{                                                                           \
+		struct at_work *at = at_work_of(&hook##__at_work, MATTERS_##when);  \
+                                                                                    \
+		at_work(at, true);                                                  \
+		call;                                                               \
+		at_work(at, false);                                                 \
+		return 0;                                                           \
+	}                                                                           \
+	SEC("?tp_btf/" tracepoint)                                                  \
+	int BPF_PROG(hook##__##mechanism##__##when, args)                           \
+	{                                                                           \
+		if (first_is_at_work(at_work_of(&hook##__at_work, MATTERS_##when))) \
+			call;                                                       \
+		return 0;                                                           \
+	}
 
 #define RECORD(table, TABLE, now) ((struct ebrec_##table *)reserve(EBREC_##TABLE, sizeof(struct ebrec_##table), now))
 

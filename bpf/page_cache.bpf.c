@@ -254,11 +254,9 @@ static __always_inline int on_page_added(__u64 mapping, __u64 first, __u32 n)
 	return 0;
 }
 
-SEC("?tp_btf/mm_filemap_add_to_page_cache")
-int BPF_PROG(page_cache__added__tp_btf, struct folio *folio)
-{
-	return on_page_added(folio_mapping(folio), folio_index(folio), folio_pages(folio));
-}
+TWICE(page_cache__added);
+ON_TP_TWICE(page_cache__added, tp_btf, spare_preempted, "mm_filemap_add_to_page_cache",
+	    on_page_added(folio_mapping(folio), folio_index(folio), folio_pages(folio)), struct folio *folio)
 
 static __always_inline int on_page_dirtied(struct folio *folio)
 {
@@ -269,11 +267,9 @@ static __always_inline int on_page_dirtied(struct folio *folio)
 	return 0;
 }
 
-SEC("?tp_btf/writeback_dirty_folio")
-int BPF_PROG(page_cache__dirtied__tp_btf, struct folio *folio, struct address_space *mapping)
-{
-	return on_page_dirtied(folio);
-}
+TWICE(page_cache__dirtied);
+ON_TP_TWICE(page_cache__dirtied, tp_btf, spare_preempted, "writeback_dirty_folio", on_page_dirtied(folio), struct folio *folio,
+	    struct address_space *mapping)
 
 /* Its name before 5.18 (203a31516616 "mm/writeback: Add __folio_mark_dirty()" and its followers). */
 SEC("?tp_btf/writeback_dirty_page")
@@ -302,8 +298,7 @@ static __always_inline __u64 pc_uncounted(struct pc_task *task, __u64 reads, __u
 }
 
 /* Since 6.10: a read has looked up pages. */
-SEC("?tp_btf/mm_filemap_get_pages")
-int BPF_PROG(page_cache__accesses__tp_btf, struct address_space *mapping, unsigned long first, unsigned long last)
+static __always_inline int on_pages_read(struct address_space *mapping, unsigned long first, unsigned long last)
 {
 	struct pc_sums *sums = pc_sums_of_current();
 	struct pc_task *task = sums ? pc_task_of_current() : NULL;
@@ -328,6 +323,10 @@ int BPF_PROG(page_cache__accesses__tp_btf, struct address_space *mapping, unsign
 		sums->accesses += last - from + 1;
 	return 0;
 }
+
+TWICE(page_cache__accesses);
+ON_TP_TWICE(page_cache__accesses, tp_btf, spare_preempted, "mm_filemap_get_pages", on_pages_read(mapping, first, last),
+	    struct address_space *mapping, unsigned long first, unsigned long last)
 
 /* A file of tmpfs is its pages; one of proc or sysfs has none. */
 static __always_inline bool is_in_page_cache(struct address_space *mapping)
@@ -363,11 +362,9 @@ static __always_inline int on_fault(__u64 mapping, __u64 page)
 }
 
 /* Since 6.10. */
-SEC("?tp_btf/mm_filemap_fault")
-int BPF_PROG(page_cache__faults__tp_btf, struct address_space *mapping, unsigned long page)
-{
-	return on_fault((__u64)mapping, page);
-}
+TWICE(page_cache__faults);
+ON_TP_TWICE(page_cache__faults, tp_btf, spare_preempted, "mm_filemap_fault", on_fault((__u64)mapping, page),
+	    struct address_space *mapping, unsigned long page)
 
 SEC("?fentry/filemap_fault")
 int BPF_PROG(page_cache__faults__fentry, struct vm_fault *fault)

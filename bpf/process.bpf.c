@@ -5,8 +5,7 @@
 
 FEEDS(process__exec_failed, "process_exec");
 
-SEC("?tp_btf/sched_process_fork")
-int BPF_PROG(process__fork__tp_btf, struct task_struct *parent, struct task_struct *child)
+static __always_inline int on_fork(struct task_struct *parent, struct task_struct *child)
 {
 	struct ebrec_process_fork *event;
 	struct ebrec_task task;
@@ -24,6 +23,11 @@ int BPF_PROG(process__fork__tp_btf, struct task_struct *parent, struct task_stru
 	submit(event);
 	return 0;
 }
+
+FEEDS(process__fork, "process_fork");
+TWICE(process__fork);
+ON_TP_TWICE(process__fork, tp_btf, spare_preempted, "sched_process_fork", on_fork(parent, child), struct task_struct *parent,
+	    struct task_struct *child)
 
 /* The effective user that called for the program FILE, whose credentials are in place by now. If it is a setuid program, they are
  * its owner's; the real user is still the caller's (execve(2)). */
@@ -124,8 +128,7 @@ static __always_inline long args_allowed(long len, __u64 now)
 	} while (0)
 
 /* The new program's memory has the arguments in one piece, and just written: they can't be missing. */
-SEC("?tp_btf/sched_process_exec")
-int BPF_PROG(process__exec__tp_btf, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+static __always_inline int on_exec(struct task_struct *task, struct linux_binprm *bprm)
 {
 	__u64 now = bpf_ktime_get_boot_ns();
 	unsigned long args = BPF_CORE_READ(task, mm, arg_start);
@@ -149,6 +152,11 @@ int BPF_PROG(process__exec__tp_btf, struct task_struct *task, int old_pid, struc
 		EXEC_RECORD(4096, 4096);
 	EXEC_RECORD(4096, 61440);
 }
+
+FEEDS(process__exec, "process_exec");
+TWICE(process__exec);
+ON_TP_TWICE(process__exec, tp_btf, spare_preempted, "sched_process_exec", on_exec(task, bprm), struct task_struct *task,
+	    int old_pid, struct linux_binprm *bprm)
 
 #define FAILED_ARGS_MAX 8192
 #define FAILED_ARG_MAX 1024
@@ -266,12 +274,11 @@ static __always_inline int on_exit(struct task_struct *task, bool last)
 	return 0;
 }
 
+FEEDS(process__exit, "process_exit");
+TWICE(process__exit);
 /* Since 6.16 the tracepoint tells whether the whole process is dead. */
-SEC("?tp_btf/sched_process_exit")
-int BPF_PROG(process__exit__tp_btf_2args, struct task_struct *task, bool group_dead)
-{
-	return on_exit(task, group_dead);
-}
+ON_TP_TWICE(process__exit, tp_btf_2args, spare_preempted, "sched_process_exit", on_exit(task, group_dead), struct task_struct *task,
+	    bool group_dead)
 
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(process__exit__tp_btf, struct task_struct *task)

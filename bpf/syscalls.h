@@ -119,7 +119,8 @@ const volatile __u32 syscalls_beyond[BEYOND_MOST] = {};
 struct syscall_slot {
 	__u64 entered; /* ns of CLOCK_BOOTTIME, 0: in none */
 	__u32 nr;
-	__u32 is_known; /* a call of it began or ended in the window */
+	__u16 is_known; /* a call of it began or ended in the window */
+	__u16 is_over; /* its last call has been told of (see call_levels of core.bpf.c) */
 };
 
 /* Instead of an instant: the call has no beginning, because it was refused before (syscall_trace_enter of kernel/entry/common.c
@@ -179,6 +180,7 @@ static __always_inline void syscall_enter(long nr)
 			slot->nr = nr;
 			slot->entered = bpf_ktime_get_boot_ns();
 			slot->is_known = window_from != 0;
+			slot->is_over = 0;
 		} else if (window_from) {
 			count_drop(NO_TABLE, DROP_NO_STATE);
 		}
@@ -197,8 +199,10 @@ static __always_inline __u64 syscall_unknown(struct syscall_slot *slot)
 
 	if (!window_from)
 		return 0;
-	if (slot)
+	if (slot) {
 		slot->is_known = 1;
+		slot->is_over = 1;
+	}
 	return is_known || current_start() > window_from ? REFUSED : 0;
 }
 
@@ -220,6 +224,7 @@ static __always_inline __u64 syscall_entered(long nr)
 	entered = slot->entered;
 	slot->entered = 0;
 	slot->is_known = window_from != 0;
+	slot->is_over = 1;
 	return entered;
 }
 

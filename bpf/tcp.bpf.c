@@ -127,10 +127,11 @@ static __always_inline void emit_state(struct conn *conn, __u64 now, int old_sta
 	submit(event);
 }
 
-SEC("?tp_btf/inet_sock_set_state")
-int BPF_PROG(tcp__state__tp_btf, struct sock *sk, int old_state, int new_state)
+/* A global function, which the verifier looks at once for both programs. */
+__noinline int on_state(__u64 key, int old_state, int new_state)
 {
-	__u64 now = bpf_ktime_get_boot_ns(), key = (__u64)sk;
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct sock *sk = (void *)key;
 	struct conn *conn;
 	bool is_trying;
 
@@ -196,14 +197,21 @@ int BPF_PROG(tcp__state__tp_btf, struct sock *sk, int old_state, int new_state)
 	return 0;
 }
 
-SEC("?tp_btf/tcp_destroy_sock")
-int BPF_PROG(tcp__destroy__tp_btf, struct sock *sk)
+FEEDS(tcp__state, "tcp_state tcp_connect tcp_close tcp_connection");
+TWICE(tcp__state);
+ON_TP_TWICE(tcp__state, tp_btf, spare, "inet_sock_set_state", on_state(number_of(sk), old_state, new_state), struct sock *sk,
+	    int old_state, int new_state)
+
+static __always_inline int on_destroy(struct sock *sk)
 {
 	__u64 key = (__u64)sk;
 
 	bpf_map_delete_elem(&conns, &key);
 	return 0;
 }
+
+TWICE(tcp__destroy);
+ON_TP_TWICE(tcp__destroy, tp_btf, spare, "tcp_destroy_sock", on_destroy(sk), struct sock *sk)
 
 static __always_inline int on_accept(struct sock *sk)
 {
@@ -382,18 +390,12 @@ static __always_inline int on_retransmit(struct sock *sk)
 	return 0;
 }
 
+FEEDS(tcp__retransmit, "tcp_retransmit");
+TWICE(tcp__retransmit);
 /* Since 6.18 also for segments that could not be sent: err says so. */
-SEC("?tp_btf/tcp_retransmit_skb")
-int BPF_PROG(tcp__retransmit__tp_btf_3args, struct sock *sk, struct sk_buff *skb, int err)
-{
-	return err ? 0 : on_retransmit(sk);
-}
-
-SEC("?tp_btf/tcp_retransmit_skb")
-int BPF_PROG(tcp__retransmit__tp_btf, struct sock *sk, struct sk_buff *skb)
-{
-	return on_retransmit(sk);
-}
+ON_TP_TWICE(tcp__retransmit, tp_btf_3args, spare, "tcp_retransmit_skb", err ? 0 : on_retransmit(sk), struct sock *sk,
+	    struct sk_buff *skb, int err)
+ON_TP_TWICE(tcp__retransmit, tp_btf, spare, "tcp_retransmit_skb", on_retransmit(sk), struct sock *sk, struct sk_buff *skb)
 
 FEEDS(tcp__synack, "tcp_retransmit");
 

@@ -35,11 +35,9 @@ ON_BYTES(tcp_send, TCP_SEND)
 ON_BYTES(tcp_recv, TCP_RECV)
 
 /* Since 6.3; sees every way into sock_sendmsg, sendfile and splice included. */
-SEC("?tp_btf/sock_send_length")
-int BPF_PROG(tcp__send__tp_btf, struct sock *sk, int ret, int flags)
-{
-	return on_tcp_send(sk, ret);
-}
+FEEDS(tcp__send, "tcp_send");
+TWICE(tcp__send);
+ON_TP_TWICE(tcp__send, tp_btf, spare_preempted, "sock_send_length", on_tcp_send(sk, ret), struct sock *sk, int ret, int flags)
 
 SEC("?fexit/tcp_sendmsg")
 int BPF_PROG(tcp__send__fexit_3args__sendmsg, struct sock *sk, struct msghdr *msg, unsigned long size, int ret)
@@ -60,11 +58,10 @@ static __always_inline bool takes_nothing(int flags)
 	return flags & (MSG_PEEK | MSG_ERRQUEUE);
 }
 
-SEC("?tp_btf/sock_recv_length")
-int BPF_PROG(tcp__recv__tp_btf, struct sock *sk, int ret, int flags)
-{
-	return takes_nothing(flags) ? 0 : on_tcp_recv(sk, ret);
-}
+FEEDS(tcp__recv, "tcp_recv");
+TWICE(tcp__recv);
+ON_TP_TWICE(tcp__recv, tp_btf, spare_preempted, "sock_recv_length", takes_nothing(flags) ? 0 : on_tcp_recv(sk, ret),
+	    struct sock *sk, int ret, int flags)
 
 /* tcp_recvmsg lost its argument addr_len after 6.18, as 7.2 has it. */
 SEC("?fexit/tcp_recvmsg")

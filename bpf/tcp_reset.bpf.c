@@ -75,11 +75,9 @@ static __always_inline int on_reset(struct sock *sk, struct sk_buff *skb, enum r
 /* Since 6.10 with a reason, and also for segments that no socket wants (19822a980e19 "trace: tcp: fully support
  * trace_tcp_send_reset"). */
 FEEDS(tcp__send_reset, "tcp_reset");
-SEC("?tp_btf/tcp_send_reset")
-int BPF_PROG(tcp__send_reset__tp_btf_3args, struct sock *sk, struct sk_buff *skb, unsigned int reason)
-{
-	return on_reset(sk, skb, RESET_SENT, reset_reason(reason));
-}
+TWICE(tcp__send_reset);
+ON_TP_TWICE(tcp__send_reset, tp_btf_3args, spare, "tcp_send_reset", on_reset(sk, skb, RESET_SENT, reset_reason(reason)),
+	    struct sock *sk, struct sk_buff *skb, unsigned int reason)
 
 /* The functions are called for a reset as well, and send none then. */
 static __always_inline bool is_reset(struct sk_buff *skb)
@@ -110,11 +108,8 @@ int BPF_PROG(tcp__send_reset__fentry_2args__active, struct sock *sk)
 }
 
 /* Tells only of resets that a socket sends. */
-SEC("?tp_btf/tcp_send_reset")
-int BPF_PROG(tcp__send_reset__tp_btf, struct sock *sk, struct sk_buff *skb)
-{
-	return on_reset(sk, skb, RESET_SENT, EBREC_NULL32);
-}
+ON_TP_TWICE(tcp__send_reset, tp_btf, spare, "tcp_send_reset", on_reset(sk, skb, RESET_SENT, EBREC_NULL32), struct sock *sk,
+	    struct sk_buff *skb)
 
 FEEDS(tcp__receive_reset, "tcp_reset");
 SEC("?tp_btf/tcp_receive_reset")

@@ -1,6 +1,7 @@
 //! What the running kernel has, as its BTF tells: tracepoints, functions and how many arguments they take.
 
 use crate::scheduling::{Class, spawn};
+use crate::tongs;
 use anyhow::{Context, Result, bail};
 use libbpf_rs::btf::types::{Enum, Enum64, Func, FuncProto, Ptr, Struct, Typedef};
 use libbpf_rs::btf::{Btf, BtfType, HasSize as _, TypeId};
@@ -107,6 +108,13 @@ impl Kernel {
     /// it looks at all of them, and the maps that they name must be there.
     pub fn verifies_what_is_called(&self) -> bool {
         self.has_member("bpf_func_info_aux", "called")
+    }
+
+    /// Whether a task can be preempted in the middle of a tracepoint's program. Nothing that could be asked tells it; 6.18 with
+    /// `preempt=full` runs all programs, 7.3 doesn't (the recording `crowd` of tests/vm/jobs/ebrec).
+    pub fn preempts_programs() -> bool {
+        let release = tongs::system_text("/proc/sys/kernel/osrelease").unwrap_or_default();
+        release.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 7)
     }
 
     fn has_member(&self, of: &str, member: &str) -> bool {

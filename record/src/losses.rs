@@ -87,7 +87,9 @@ impl Losses {
     /// Rows for what the kernel did not run our programs for; `all` is what it counted from the beginning, by table.
     pub fn skipped(&mut self, rows: &mut Vec<Loss>, now: u64, all: &BTreeMap<&'static str, u64>) {
         for (table, count) in all {
-            let before = self.skipped.insert(table, *count).unwrap_or_default();
+            // What other programs took is read a moment later, so it may be less than before.
+            let before = self.skipped.get(table).copied().unwrap_or_default();
+            self.skipped.insert(table, before.max(*count));
             let from = rows.len();
             self.add(rows, now, table, "program not run", count.saturating_sub(before));
             rows[from..].iter_mut().for_each(|row| row.ts = self.since);

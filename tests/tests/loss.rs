@@ -111,17 +111,24 @@ time.sleep(0.2)";
     Ok(())
 }
 
+/// Connects so many times to itself, and closes all at its end.
+const CONNECT: &str = "import resource, socket
+resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
+server = socket.create_server(('127.0.0.1', 0), backlog=4096)
+kept = [socket.create_connection(server.getsockname()) for _ in range(1500)]
+kept += [server.accept()[0] for _ in range(1500)]";
+
+/// What was lost because the kernel did not run a program.
+fn not_run(capture: &Capture) -> Result<i64> {
+    capture.number("SELECT coalesce(sum(lost), 0) FROM loss WHERE reason = 'program not run' AND table_name = 'tcp_close'")
+}
+
 /// Connections that are open, more than there is room for.
 #[test]
 fn connections_that_found_no_room_are_told() -> Result<()> {
     let Some(_bpf) = require_bpf()? else { return Ok(()) };
     let capture = Capture::place("connections")?;
-    let connect = "import resource, socket
-resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
-server = socket.create_server(('127.0.0.1', 0), backlog=4096)
-kept = [socket.create_connection(server.getsockname()) for _ in range(1500)]
-kept += [server.accept()[0] for _ in range(1500)]";
-    let args = ["--probes", "tcp", "--memory", "8K", "-o", &capture.arg(), "--", "python3", "-c", connect];
+    let args = ["--probes", "tcp", "--memory", "8K", "-o", &capture.arg(), "--", "python3", "-c", CONNECT];
     let recording = Recorder::start(&args)?.wait()?.succeeded()?;
     for table in ["tcp_connect", "tcp_connection"] {
         let lost = lost(&capture, table)?;
@@ -131,7 +138,22 @@ kept += [server.accept()[0] for _ in range(1500)]";
     let full = capture.number("SELECT coalesce(sum(lost), 0) FROM loss WHERE reason = 'map full'")?;
     assert!(full > 0, "{}", recording.ran.stderr);
     let connects = capture.number("SELECT count(*) FROM tcp_connect")? + lost(&capture, "tcp_connect")?;
-    assert_eq!(connects, 1500, "{}", recording.ran.stderr);
+    // What wasn't run may have been another change of state.
+    assert!((1500..=1500 + not_run(&capture)?).contains(&connects), "{connects}: {}", recording.ran.stderr);
+    Ok(())
+}
+
+/// As the process ends, interrupts close connections of its while it is being told of others: hundreds, in a run out of three.
+#[test]
+fn what_an_interrupt_brings_in_the_midst_of_a_program_is_told() -> Result<()> {
+    let Some(_bpf) = require_bpf()? else { return Ok(()) };
+    for _ in 0..5 {
+        let capture = Capture::place("interrupted")?;
+        let args = ["--probes", "tcp", "-o", &capture.arg(), "--", "python3", "-c", CONNECT];
+        let recording = Recorder::start(&args)?.wait()?.succeeded()?;
+        let (closed, not_run) = (capture.number("SELECT count(*) FROM tcp_close")?, not_run(&capture)?);
+        assert!(not_run < 20 && (3000 - not_run..=3000).contains(&closed), "{closed}, {not_run}: {}", recording.ran.stderr);
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::{OBJECT, Settings, WantedCgroup};
 use crate::hooks::Program;
-use crate::kernel::variable_offset;
+use crate::kernel::{Kernel, variable_offset};
 use crate::namespaces::Namespaces;
 use anyhow::{Context, Result};
 use libbpf_rs::btf::Btf;
@@ -83,6 +83,7 @@ pub(super) fn set_knobs(open: &mut OpenObject, settings: &Settings, handlers: &[
         path
     };
     knobs.set("cgroup_paths", &settings.cgroups.iter().flat_map(path).collect::<Vec<u8>>())?;
+    knobs.set("preempts_programs", &u32::from(Kernel::preempts_programs()).to_ne_bytes())?;
     knobs.set("page_size", &page_size().to_ne_bytes())?;
     knobs.set("include_self", &u32::from(settings.include_self).to_ne_bytes())?;
     let namespaces = Namespaces::of_self();

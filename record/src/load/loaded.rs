@@ -1,7 +1,7 @@
 //! The loaded programs: run, asked, given up.
 
 use super::refused::{Failed, attach_reason};
-use super::{CALL_BEGINS, DISPATCHER, HANDLER, SHED, UPROBES, handle};
+use super::{CALL_ENDS, HANDLER, SHED, SPARES, UPROBES, handle};
 use crate::hooks::{Hook, Program};
 use crate::kernel::{Trial, variable_offset};
 use crate::maps;
@@ -215,20 +215,27 @@ impl Loaded {
             .collect()
     }
 
-    /// By table, for how many events a program was not run that writes its rows.
+    /// By table, for how many events a program was not run that writes its rows, nor the one that is there for it (`ON_TP_TWICE` of
+    /// `bpf/ebrec.h`, `CALL_LEVEL` of `bpf/core.bpf.c`).
     ///
-    /// The kernel doesn't run a program on a CPU on which it runs already (`recursion_misses`, since 5.12). Where tracepoints can be preempted (Linux 7),
-    /// that happens when another task gets the CPU in the middle of it. `bpf_preempt_disable` is no remedy: at its end the kernel preempts what waited,
-    /// with the program still marked as running. Which table the row would have been of isn't known if the hook feeds
-    /// several: it counts for each.
+    /// The kernel doesn't run a program on a CPU on which it runs already (`recursion_misses`, since 5.12): when an interrupt comes in the
+    /// middle of it or, where tracepoints can be preempted (Linux 7), another task gets the CPU. `bpf_preempt_disable` is no remedy: at its
+    /// end the kernel preempts what waited, with the program still marked as running. Which table the row would have been of isn't known
+    /// if the hook feeds several: it counts for each.
     pub fn skipped(&self) -> BTreeMap<&'static str, u64> {
         let stats = self.run_stats();
-        let of = |name: &str| stats.get(name).map_or(0, |stats| stats.skipped);
-        let of_calls = of(DISPATCHER) + of(CALL_BEGINS);
+        // Read after what was skipped: what came in between is told the next time.
+        let lost = |name: &str, map: &str, key: u32| {
+            let skipped = stats.get(name).map_or(0, |stats| stats.skipped);
+            skipped.saturating_sub(if skipped > 0 { self.taken(map, key) } else { 0 })
+        };
+        let of_calls: u64 = (0u32..).zip(CALL_ENDS).map(|(key, end)| lost(end, "", 0) + lost(&format!("{end}0"), "call_levels", key)).sum();
         let mut tables: BTreeMap<&'static str, (u64, bool)> = BTreeMap::new();
         for hook in &self.hooks {
             let Ok((mechanism, programs)) = &hook.choice else { continue };
-            let own: u64 = programs.iter().map(|program| of(&program.name)).sum();
+            let map = format!("{}__{}__at_work", hook.probe, hook.hook);
+            let counted = programs.iter().filter(|program| !program.part.as_deref().is_some_and(|part| SPARES.contains(&part)));
+            let own: u64 = counted.map(|program| lost(&program.name, &map, 0)).sum();
             let of_probe = ebrec_format::events::PROBES.iter().filter(|probe| probe.name == hook.probe);
             let names = of_probe.flat_map(|probe| probe.tables.iter().map(|table| table().name));
             for table in names.filter(|table| hook.feeds(table)) {
@@ -240,6 +247,13 @@ impl Loaded {
         }
         let sum = |(of_hooks, by_calls): (u64, bool)| of_hooks + if by_calls { of_calls } else { 0 };
         tables.into_iter().map(|(table, counts)| (table, sum(counts))).filter(|(_, skipped)| *skipped > 0).collect()
+    }
+
+    /// What other programs did for one that was not run: the last number of the map that they share, if there is one.
+    fn taken(&self, map: &str, key: u32) -> u64 {
+        let Some(map) = self.object.maps().find(|of| of.name().to_str() == Some(map)) else { return 0 };
+        let cpus = map.lookup_percpu(&key.to_ne_bytes(), MapFlags::ANY).ok().flatten().unwrap_or_default();
+        cpus.iter().filter_map(|cpu| cpu.last_chunk().map(|bytes| u64::from_ne_bytes(*bytes))).sum()
     }
 }
 

@@ -137,7 +137,7 @@ fn run_on_host(job: &Path, out: &Path) -> Result<()> {
 fn judge(name: &str, dir: &Path) -> Result<Column> {
     let release = std::fs::read_to_string(dir.join("release")).context("the job did not end well")?;
     let mut column = Column { name: name.to_owned(), release: release.trim().to_owned(), ..Column::default() };
-    for recording in ["default", "sys_exit", "kprobe", "fexit", "fentry", "uprobe", "syscall", "places"] {
+    for recording in ["default", "sys_exit", "kprobe", "fexit", "fentry", "uprobe", "syscall", "crowd", "places"] {
         let dir = dir.join(recording);
         if recording == "places" && !dir.exists() {
             continue; // the host's CPUs and clock are others', too
@@ -152,6 +152,10 @@ fn judge(name: &str, dir: &Path) -> Result<Column> {
             column.peers.extend(tools::compare(name, &peers, &dir, &capture, &mut found).context("peers")?);
         }
         excuse(&capture, &format!("{name}, {recording}"), &mut found)?;
+        if recording == "crowd" {
+            let truths = (1..=6).map(|n| truth(&dir, &format!("crowd{n}"))).collect::<Result<Vec<_>>>()?;
+            syscall::crowd(&capture, &truths, &mut found)?;
+        }
         column.add(recording, &capture, found)?;
     }
     if name == HOST {

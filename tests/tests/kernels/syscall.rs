@@ -38,6 +38,24 @@ pub fn calls(capture: &Capture, truth: &Value, found: &mut Findings) -> Result<(
     Ok(())
 }
 
+/// Calls of several tasks that take each other's CPU away. Where one can be preempted in the midst of a program, a few calls of the others
+/// are missing, and all that are missing are told.
+pub fn crowd(capture: &Capture, truths: &[Value], found: &mut Findings) -> Result<()> {
+    let lost = capture.number("SELECT coalesce(sum(lost), 0) FROM loss WHERE table_name = 'syscall'")?;
+    let (mut calls, mut told) = (0, 0);
+    for truth in truths {
+        let rows = capture
+            .number(&format!("SELECT count(*) FROM syscall WHERE pid = {} AND name IN ('read', 'write') AND ret = 1", truth["pid"]))?;
+        let of_task = truth["calls"].as_i64().context("no calls")?;
+        found.check(CALLS, rows <= of_task && rows > 0, || format!("{rows} calls of a task that made {of_task}"));
+        calls += of_task;
+        told += rows;
+    }
+    found.check(CALLS, calls - told <= lost, || format!("{told} of {calls} calls of a crowd, and {lost} lost"));
+    found.check(CALLS, lost <= calls / 100, || format!("{lost} of {calls} calls of a crowd lost"));
+    Ok(())
+}
+
 /// Calls that cross an edge of the window.
 pub fn hold(capture: &Capture, truth: &Value, found: &mut Findings) -> Result<()> {
     let early = capture.rows("syscall", "pid", &truth["early"])?;

@@ -323,5 +323,16 @@ stop
 echo quit >&3
 exec 3>&-
 wait $holder || die "calls-hold: $(cat "$OUT/hold.said")"
+
+# More tasks in system calls than CPUs: they are preempted in the midst of the programs that tell of them.
+start crowd --probes syscall
+crowd=
+for n in 1 2 3 4 5 6; do
+  truth "crowd$n" syscalls 20000 &
+  crowd="$crowd $!"
+done
+# shellcheck disable=SC2086 # a list
+for n in $crowd; do wait "$n" || exit 1; done
+stop
 uname -r >"$OUT/release"
 rm -f "$OUT/hold.said"
