@@ -147,8 +147,7 @@ __u32 shed_handlers SEC(".data.shed") = 0;
  * some handler is wanted, the second if one of these wants to know when calls began. Handlers are given opaque numbers: what one
  * finds out about them would hold for the caller's, too, and the verifier would follow the handlers behind it for each way through
  * it, 250,000 instructions instead of 106,000 on 6.18. */
-SEC("?tp_btf/sys_exit")
-int BPF_PROG(core__syscalls__tp_btf__exit, struct pt_regs *regs, long ret)
+static __always_inline int on_call_end(struct pt_regs *regs, long ret)
 {
 	long nr = syscall_nr_of(regs);
 	__u32 wanting;
@@ -163,6 +162,9 @@ int BPF_PROG(core__syscalls__tp_btf__exit, struct pt_regs *regs, long ret)
 		return 0;
 	wanting &= ~*(volatile __u32 *)&shed_handlers;
 	entered = wanting & SYSCALL_TIMED ? syscall_entered(nr) : 0;
+	/* Or the other program wasn't run for its beginning. What is refused returns an error, as a rule. */
+	if (preempts_programs && entered == REFUSED && ret >= 0)
+		entered = 0;
 	/* A call from before the window has no beginning in it, and one from after its end isn't in it. */
 	if (entered < window_from && entered != REFUSED)
 		entered = 0;
@@ -176,8 +178,7 @@ int BPF_PROG(core__syscalls__tp_btf__exit, struct pt_regs *regs, long ret)
 	return 0;
 }
 
-SEC("?tp_btf/sys_enter")
-int BPF_PROG(core__syscalls__tp_btf__enter, struct pt_regs *regs, long nr)
+static __always_inline int on_call_begin(long nr)
 {
 	__u32 wanting = syscall_handlers_of(nr);
 
@@ -190,11 +191,24 @@ int BPF_PROG(core__syscalls__tp_btf__enter, struct pt_regs *regs, long nr)
 	return 0;
 }
 
+SEC("?tp_btf/sys_exit")
+int BPF_PROG(core__syscalls__tp_btf__exit, struct pt_regs *regs, long ret)
+{
+	return on_call_end(regs, ret);
+}
+
+SEC("?tp_btf/sys_enter")
+int BPF_PROG(core__syscalls__tp_btf__enter, struct pt_regs *regs, long nr)
+{
+	return on_call_begin(nr);
+}
+
 /* Since Linux 7 a task can be preempted in the middle of a tracepoint's program, and the kernel doesn't run a program on a CPU on
  * which it is being run (bpf_prog.active; __bpf_trace_run of kernel/trace/bpf_trace.c): the calls of all others there would be
- * missing for as long as that task waits. So there the two above aren't attached but called, each by programs of several levels,
- * all attached: who finds that those of the levels below didn't run for its call, because another task is in there, makes the call.
- * Two tasks would have to wait in there, and then three, before one is missing. */
+ * missing for as long as that task waits. So there the two above are replaced by several of each, all attached: who finds that
+ * those of the levels below didn't run for its call, because other tasks are in there, does it. Two tasks would have to wait in
+ * there, and then three, before one is missing. Each is a program of its own, down to the functions that it calls: a program that
+ * several others called (by bpf_tail_call) would be in the midst of itself, and the kernel may give it one stack per CPU. */
 #define CALL_LEVELS 3
 
 enum call_end {
@@ -218,18 +232,6 @@ struct {
 	__type(value, struct call_levels);
 } call_levels SEC(".maps");
 
-/* The program of each end. An array takes only programs of one tracepoint's arguments. */
-#define PROGRAM_OF(name)                               \
-	struct {                                       \
-		__uint(type, BPF_MAP_TYPE_PROG_ARRAY); \
-		__uint(max_entries, 1);                \
-		__type(key, __u32);                    \
-		__type(value, __u32);                  \
-	} name SEC(".maps")
-
-PROGRAM_OF(program_of_exit);
-PROGRAM_OF(program_of_enter);
-
 /* Whether a level below has been there for the same end of a call after all, and the task was preempted since: others have
  * overwritten the holder. */
 static __always_inline bool is_call_known(enum call_end end, long nr)
@@ -246,13 +248,9 @@ static __always_inline bool is_call_known(enum call_end end, long nr)
 
 static __always_inline bool is_turn_of(__u32 level, __u32 end, long nr)
 {
+	struct call_levels *levels = bpf_map_lookup_elem(&call_levels, &end);
 	__u64 task = bpf_get_current_task();
-	struct call_levels *levels;
 
-	/* -1: see the first of the two. */
-	if (nr != -1 && !syscall_handlers_of(nr))
-		return false;
-	levels = bpf_map_lookup_elem(&call_levels, &end);
 	if (!levels)
 		return false;
 	for (__u32 i = 0; i < level; i++) {
@@ -262,12 +260,15 @@ static __always_inline bool is_turn_of(__u32 level, __u32 end, long nr)
 			levels->holder[i] = 0;
 		return false;
 	}
-	if (level && is_call_known(end, nr))
-		return false;
 	levels->holder[level] = task;
-	if (level)
+	if (level) {
+		if (is_call_known(end, nr))
+			return false;
+		/* What nobody wants, too: the kernel counts it as missed by the first. */
 		__sync_fetch_and_add(&levels->taken, 1);
-	return true;
+	}
+	/* -1: see the first of the two programs. */
+	return nr == -1 || syscall_handlers_of(nr);
 }
 
 #define CALL_LEVEL(level)                                                                 \
@@ -275,14 +276,14 @@ static __always_inline bool is_turn_of(__u32 level, __u32 end, long nr)
 	int BPF_PROG(core__syscalls__tp_btf__exit##level, struct pt_regs *regs, long ret) \
 	{                                                                                 \
 		if (is_turn_of(level, CALL_ENDS, syscall_nr_of(regs)))                    \
-			bpf_tail_call(ctx, &program_of_exit, 0);                          \
+			on_call_end(regs, ret);                                           \
 		return 0;                                                                 \
 	}                                                                                 \
 	SEC("?tp_btf/sys_enter")                                                          \
 	int BPF_PROG(core__syscalls__tp_btf__enter##level, struct pt_regs *regs, long nr) \
 	{                                                                                 \
 		if (is_turn_of(level, CALL_BEGINS, nr))                                   \
-			bpf_tail_call(ctx, &program_of_enter, 0);                         \
+			on_call_begin(nr);                                                \
 		return 0;                                                                 \
 	}
 

@@ -9,14 +9,16 @@
 //! and then the rings; what finds a ring full is counted there as lost.
 
 use crate::scheduling::Governor;
+use crate::uncommitted::{Data, Record};
 use anyhow::{Context, Result};
-use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};
+use libbpf_rs::{AsRawLibbpf, MapHandle, RingBuffer, RingBufferBuilder};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A buffer takes about this much of all rings before it is handed on.
 const PASS_BYTES: usize = 2 << 20;
@@ -126,6 +128,8 @@ pub struct Counters {
     pub stacks_lost: AtomicU64,
     /// Rows that were lost, all together.
     pub lost: AtomicU64,
+    /// Records that were begun and never finished, by table; behind the tables those of which that isn't known.
+    pub unfinished: Mutex<BTreeMap<usize, u64>>,
     /// What was made of them, by table.
     pub made: crate::shed::Tally,
 }
@@ -186,6 +190,9 @@ struct Polled {
     full: bool,
 }
 
+/// How long a record that is begun is waited for at the end: nothing runs any more that could begin one.
+const UNFINISHED: Duration = Duration::from_millis(500);
+
 /// Drains the rings until `stop`, and then once more.
 pub fn drain(rings: &[MapHandle], ring_bytes: u32, stop: &AtomicBool, counters: &Arc<Counters>, pool: &Pool) -> Result<()> {
     let mut governor = Governor::new();
@@ -197,11 +204,21 @@ pub fn drain(rings: &[MapHandle], ring_bytes: u32, stop: &AtomicBool, counters: 
         builder.add(map, move |record| into.borrow_mut().copy(record)).context("cannot read a ring buffer")?;
         shards.push(Shard { ring: builder.build().context("cannot read a ring buffer")?, taken });
     }
+    let mut held_since = None;
     let longest = Duration::from_nanos((u64::from(ring_bytes) * 1_000_000_000 / FILL_RATE).clamp(2_000_000, 50_000_000));
     loop {
         let last = stop.load(Ordering::Acquire);
         let polled = poll(&shards, counters, pool);
-        let ended = last && polled.complete;
+        let mut ended = last && polled.complete;
+        if ended && shards.iter().any(|shard| shard.span().is_some()) {
+            let since = *held_since.get_or_insert_with(Instant::now);
+            ended = since.elapsed() > UNFINISHED;
+            if ended {
+                for (ring, (shard, map)) in shards.iter().zip(rings).enumerate() {
+                    read_around(shard, map, ring, ring_bytes, counters, pool);
+                }
+            }
+        }
         // A builder that is behind gets few large buffers instead of many small ones.
         if polled.full || ended || pool.on_the_way.load(Ordering::Acquire) == 0 {
             let watermark = if ended { u64::MAX } else { polled.watermark };
@@ -210,7 +227,7 @@ pub fn drain(rings: &[MapHandle], ring_bytes: u32, stop: &AtomicBool, counters: 
             }
         }
         governor.look();
-        if polled.starved {
+        if polled.starved || held_since.is_some() {
             std::thread::sleep(NO_BUFFER);
         } else if polled.complete && !last {
             // The fuller, the sooner.
@@ -218,6 +235,51 @@ pub fn drain(rings: &[MapHandle], ring_bytes: u32, stop: &AtomicBool, counters: 
             std::thread::sleep(longest / (1 + eighths));
         }
     }
+}
+
+impl Shard {
+    /// From where to where in the ring there is something to read, if there is.
+    fn span(&self) -> Option<(u64, u64)> {
+        // SAFETY: the ring lives as long as its buffer, which has one.
+        let (from, to) = unsafe {
+            let ring = libbpf_sys::ring_buffer__ring(self.ring.as_libbpf_object().as_ptr(), 0);
+            if ring.is_null() {
+                return None;
+            }
+            (libbpf_sys::ring__consumer_pos(ring), libbpf_sys::ring__producer_pos(ring))
+        };
+        Some((from, to)).filter(|(from, to)| from < to)
+    }
+}
+
+/// Hands on what is behind a record that nobody will finish.
+fn read_around(shard: &Shard, map: &MapHandle, ring: usize, ring_bytes: u32, counters: &Counters, pool: &Pool) {
+    let Some((from, to)) = shard.span() else { return };
+    let mut of_ring = Taken::default();
+    let mut unfinished = counters.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+    let read = Data::of(map, ring_bytes).and_then(|data| {
+        data.read(from, to, |record| match record {
+            Record::Whole(bytes) => {
+                of_ring.copy(bytes);
+            }
+            Record::Unfinished(bytes) => *unfinished.entry(table_of(bytes)).or_default() += 1,
+        })
+    });
+    if read.is_err() {
+        *unfinished.entry(usize::MAX).or_default() += 1;
+    }
+    counters.events.fetch_add(of_ring.records, Ordering::Relaxed);
+    counters.malformed.fetch_add(of_ring.malformed, Ordering::Relaxed);
+    if !of_ring.bytes.is_empty() {
+        pool.on_the_way.fetch_add(1, Ordering::AcqRel);
+        // If nobody takes it, the recording has failed anyway.
+        let _ = pool.hand_on.send(Drained::Records { ring, bytes: of_ring.bytes });
+    }
+}
+
+/// The table that an unfinished record says that it is of (`struct ebrec_head` of bpf/events.h).
+fn table_of(record: &[u8]) -> usize {
+    record.get(14..16).and_then(|bytes| bytes.try_into().ok()).map_or(usize::MAX, |bytes| usize::from(u16::from_ne_bytes(bytes)))
 }
 
 fn poll(shards: &[Shard], counters: &Counters, pool: &Pool) -> Polled {

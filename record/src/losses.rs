@@ -77,9 +77,17 @@ impl Losses {
 
     /// A row for losses that the recorder counted itself.
     pub fn add(&mut self, rows: &mut Vec<Loss>, now: u64, table: &str, reason: &str, lost: u64) {
+        self.add_of(rows, now, Some(table), reason, lost);
+    }
+
+    /// The same, of a table that may not be known.
+    pub fn add_of(&mut self, rows: &mut Vec<Loss>, now: u64, table: Option<&str>, reason: &str, lost: u64) {
         if lost > 0 {
-            *self.by_table.entry(table.to_owned()).or_default() += lost;
-            let (table_name, reason) = (Some(table.to_owned()), Some(reason.to_owned()));
+            match table {
+                Some(table) => *self.by_table.entry(table.to_owned()).or_default() += lost,
+                None => self.of_several += lost,
+            }
+            let (table_name, reason) = (table.map(str::to_owned), Some(reason.to_owned()));
             rows.push(Loss { ts: now, end_ts: now, cpu: NULL32, table_name, reason, lost });
         }
     }

@@ -36,6 +36,7 @@ mod store;
 mod talk;
 mod tongs;
 mod trial;
+mod uncommitted;
 mod uprobes;
 mod usage;
 

@@ -47,7 +47,7 @@ rows! {
         cpu: Cpu,
         /// Table that they are missing from. Null: several, or that isn't known.
         table_name: Text,
-        /// Why: `ring full`; `map full` (no room to remember what is in progress); `not followed` (children of processes that the filters follow, of which no table has anything); `no state` (nothing is missing, but rows have null where they would have times); `not looked at` (programs whose resolver calls may be missing); `iterator failed` (rows that are asked for at the start or end, of which none or a part came); `malformed`; `shed: --max-cpu` (the table's probe was given up: as many rows as it had made in the second before); `program not run` (the kernel did not run the hook's program, because a task was preempted within it; counted for each table that the hook feeds), ….
+        /// Why: `ring full`; `map full` (no room to remember what is in progress); `not followed` (children of processes that the filters follow, of which no table has anything); `no state` (nothing is missing, but rows have null where they would have times); `not looked at` (programs whose resolver calls may be missing); `iterator failed` (rows that are asked for at the start or end, of which none or a part came); `malformed`; `shed: --max-cpu` (the table's probe was given up: as many rows as it had made in the second before); `program not run` (the kernel did not run the hook's program, because a task was preempted or interrupted within it, nor another in its place; counted for each table that the hook feeds); `never finished` (a record was begun by a task that didn't come to its end), ….
         reason: Text,
         /// How many.
         lost: Count,

@@ -19,11 +19,11 @@ use anyhow::{Context, Result, bail};
 use ebrec_format::events::session::LibraryRow;
 use ebrec_format::manifest::NOT_ASKED;
 use knobs::{Knobs, bits_by_probe, set_knobs};
-use libbpf_rs::{MapCore as _, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject, PrintLevel};
+use libbpf_rs::{MapCore as _, MapHandle, Object, ObjectBuilder, OpenObject, PrintLevel};
 use loaded::{Window, detach_links, run_iterators};
 use refused::{Failed, attach_reason, blame, keep_log, take_log};
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, OnceLock};
 use tables::{Rings, choose_maps, fill_filters, found_seeds, hand_over};
 
@@ -33,11 +33,9 @@ const HANDLER: &str = "sys_exit";
 const DISPATCHER: &str = "core__syscalls__tp_btf__exit";
 /// The one that remembers when a call began, for handlers that want to know.
 const CALL_BEGINS: &str = "core__syscalls__tp_btf__enter";
-/// The two, in the order of `enum call_end` of `bpf/core.bpf.c`. Where a task can be preempted within them they are called, by programs
-/// whose names are theirs with a number behind ([`is_level`]).
+/// The two, in the order of `enum call_end` of `bpf/core.bpf.c`. Where a task can be preempted within them there are several of each, whose
+/// names are theirs with a number behind ([`is_level`]).
 const CALL_ENDS: [&str; 2] = [DISPATCHER, CALL_BEGINS];
-/// Where these find them.
-const PROGRAMS_OF: [&str; 2] = ["program_of_exit", "program_of_enter"];
 /// The part that is the second of a hook's two programs (`ON_TP_TWICE` of `bpf/ebrec.h`): wherever it is, or only where a task can be
 /// preempted in the midst of the first.
 const SPARES: [&str; 2] = ["spare", SPARE_PREEMPTED];
@@ -157,7 +155,7 @@ pub fn load(kernel: &Kernel, settings: &Settings) -> Result<Attached> {
         let hooks = hooks::choose(&all, &probes, kernel, &excluded, settings.prefer.as_deref());
         match attempt(kernel, settings, &uses, &mut rings, hooks) {
             Ok(attached) => return Ok(Attached { rings: rings.take(), ..attached }),
-            Err(Failed::Program { name, reason }) if name == DISPATCHER => {
+            Err(Failed::Program { name, reason }) if name == DISPATCHER || is_level(&name, DISPATCHER) => {
                 excluded.extend(refused_handlers(settings, &all, &excluded, &reason)?);
             }
             Err(Failed::Program { name, reason }) if !excluded.contains_key(&name) => {
@@ -218,7 +216,8 @@ fn attempt(kernel: &Kernel, settings: &Settings, uses: &maps::Uses, rings: &mut 
     let preempts = Kernel::preempts_programs();
     chosen.retain(|program| {
         let is_of = |end| program.name == end || is_level(&program.name, end);
-        (!is_of(DISPATCHER) || calls.wanted) && (!is_of(CALL_BEGINS) || calls.timed) && (preempts || !is_for_preempted(program))
+        let is_for_this_kernel = if preempts { !CALL_ENDS.contains(&program.name.as_str()) } else { !is_for_preempted(program) };
+        (!is_of(DISPATCHER) || calls.wanted) && (!is_of(CALL_BEGINS) || calls.timed) && is_for_this_kernel
     });
     for mut prog in open.progs_mut() {
         let name = prog.name().to_string_lossy().into_owned();
@@ -231,8 +230,6 @@ fn attempt(kernel: &Kernel, settings: &Settings, uses: &maps::Uses, rings: &mut 
     let object = open.load().map_err(|error| blame(&error))?;
     let window = Window::of(OBJECT)?;
     hand_over(&object, rings.made()?)?;
-    // If that fails the two are attached themselves, and what they aren't run for is counted.
-    let leveled = preempts && calls.wanted && connect_levels(&object).is_ok();
     fill_filters(&object, settings)?;
     let drops = handle(&object, "drops")?;
     run_iterators(&object, &chosen, "iter_before")?;
@@ -240,12 +237,7 @@ fn attempt(kernel: &Kernel, settings: &Settings, uses: &maps::Uses, rings: &mut 
     namespaces::refuse_unknown(&seeds)?;
     let mut links = Vec::new();
     let mut events: BTreeMap<String, Vec<CpuEvents>> = BTreeMap::new();
-    let is_attached = |program: &&Program| {
-        let is_only_called = CALL_ENDS.contains(&program.name.as_str()) && leveled;
-        let calls_nothing = CALL_ENDS.iter().any(|end| is_level(&program.name, end)) && !leveled;
-        !program.is_iterator() && !UPROBES.contains(&program.mechanism.as_str()) && !is_only_called && !calls_nothing
-    };
-    for program in chosen.iter().filter(is_attached) {
+    for program in chosen.iter().filter(|program| !program.is_iterator() && !UPROBES.contains(&program.mechanism.as_str())) {
         let prog = object.progs_mut().find(|prog| prog.name().to_str() == Some(&program.name));
         let prog = prog.with_context(|| format!("program {} is gone", program.name))?;
         let failed = |reason| Failed::Program { name: program.name.clone(), reason };
@@ -277,16 +269,6 @@ fn is_level(name: &str, end: &str) -> bool {
 /// Whether a program is only of use where a task can be preempted in the midst of another.
 fn is_for_preempted(program: &Program) -> bool {
     program.part.as_deref() == Some(SPARE_PREEMPTED) || CALL_ENDS.iter().any(|end| is_level(&program.name, end))
-}
-
-/// Hands the two programs of system calls to those that call them; the second isn't loaded if nobody wants to know when calls began.
-fn connect_levels(object: &Object) -> Result<()> {
-    for (end, map) in CALL_ENDS.iter().zip(PROGRAMS_OF) {
-        let prog = object.progs().find(|prog| prog.name().to_str() == Some(end));
-        let Some(fd) = prog.map(|prog| prog.as_fd().as_raw_fd()).filter(|fd| *fd >= 0) else { continue };
-        handle(object, map)?.update(&0u32.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)?;
-    }
-    Ok(())
 }
 
 /// Starts to look for libraries, if a program is for their functions.

@@ -17,9 +17,9 @@ use ebrec_format::manifest::Manifest;
 use ebrec_format::table::{Row, batch_of};
 use ebrec_format::wire::{NULL32, NULL64};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The end, as the supervisor saw it.
@@ -247,6 +247,11 @@ impl State {
                 lost: malformed - self.malformed,
             });
             self.malformed = malformed;
+        }
+        let unfinished = std::mem::take(&mut *self.counters.unfinished.lock().unwrap_or_else(PoisonError::into_inner));
+        for (table, lost) in unfinished {
+            let table = events::tables().nth(table).map(|table| table.name);
+            self.losses.add_of(&mut rows, now, table, "never finished", lost);
         }
         let stacks_lost = self.counters.stacks_lost.swap(0, Ordering::Relaxed);
         self.losses.add(&mut rows, now, "stack", "too many stacks", stacks_lost);
