@@ -9,6 +9,7 @@
 #   make test-kernels the probes on Debian's kernels from 5.10 to the newest, in qemu
 #   make proof        what the promises of docs/PROMISES.md give, kills, power losses, failing disks and floods included; an hour
 #   make readers      every table of the samples, read by pandas, Polars, DuckDB and Spark (downloads half a gigabyte)
+#   make naming       of how many of a profile's samples the function has a name, for programs that are installed (docs/NAMING.md)
 #   make fuzz         coverage-guided fuzzing of what reads captures and kernel records, FUZZ_SECONDS for each target
 #   make mutants      spoils the recorder in one place at a time, and sees whether a test fails
 #   make calibrate    how often `ebrec compare` is wrong, on captures recorded in qemu
@@ -30,7 +31,7 @@ TESTED := EBREC_RECORD=$(CURDIR)/$(BIN)/ebrec-record EBREC_WORKLOAD=$(CURDIR)/$(
 # What the tests compile is linted on the way.
 LINTED := RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/clippy
 
-.PHONY: quickstart test build install bench soak test-kernels proof fuzz mutants readers calibrate bless deps test-deps rust check-format recorder workload analyzer clean
+.PHONY: quickstart test build install bench soak test-kernels proof fuzz mutants readers naming calibrate bless deps test-deps rust check-format recorder workload analyzer clean
 
 quickstart: deps build
 	scripts/demo
@@ -79,6 +80,9 @@ readers:
 	python3 -m venv $(VENV)-readers
 	$(VENV)-readers/bin/pip install -q -r tests/requirements.txt pyspark==4.*
 	$(VENV)-readers/bin/python tests/readers
+
+naming: build workload
+	$(SUDO) tests/naming -o docs/NAMING.md
 
 fuzz: rust
 	tests/fuzz/run

@@ -19,6 +19,7 @@
 -- column: flags text : Flags and operation, in the live tool's words.
 -- column: pid int : Process that made it.
 -- column: comm comm : Name of its thread.
+-- column: process_id int : Process, even if its pid was used again.
 -- example: biolatency -D : Each disk for itself.
 -- example: biolatency -mT 1 : In milliseconds, for each second.
 -- example: biolatency -Q -F -d sda : Queue and device time of one disk, by flags.
@@ -53,6 +54,6 @@ SELECT ts, latency_ns + CASE WHEN $queued THEN coalesce(queued_ns, 0) ELSE 0 END
             ELSE op
         END
     ) AS flags,
-    pid, comm
+    pid, comm, process_id
 FROM block_io
 WHERE (layer = 'request' AND $disk IS NULL) OR disk = $disk OR dev = $disk

@@ -16,9 +16,10 @@
 -- column: pid int : Its process.
 -- column: disk text : The disk.
 -- column: op text : Operation.
+-- column: process_id int : Process, even if its pid was used again.
 -- example: bitesize -T 1 : For each second, with the time.
 -- example: bitesize -c fio --by op : Those of fio, by operation.
-SELECT ts, bytes, comm, pid, disk, op
+SELECT ts, bytes, comm, pid, process_id, disk, op
 FROM block_io
 WHERE pid IS NOT NULL
     AND ((layer = 'request' AND $disk IS NULL) OR disk = $disk OR dev = $disk)

@@ -17,9 +17,10 @@
 -- column: path text : Path of the file.
 -- column: pid int : Process.
 -- column: comm comm : Name of the thread.
+-- column: process_id int : Process, even if its pid was used again.
 -- example: fsdist -t ext4 : Operations on ext4.
 -- example: fsdist -t xfs -m 5 : In milliseconds, for each five seconds.
 -- example: fsdist --by fs : Each file system for itself.
-SELECT ts, latency_ns, CASE op WHEN 'sync' THEN 'fsync' ELSE op END AS operation, call, fs, path, pid, comm
+SELECT ts, latency_ns, CASE op WHEN 'sync' THEN 'fsync' ELSE op END AS operation, call, fs, path, pid, comm, process_id
 FROM file_io
 WHERE $type IS NULL OR fs = $type OR (fs = 'nfs4' AND $type = 'nfs')

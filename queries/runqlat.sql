@@ -20,6 +20,7 @@
 -- example: runqlat 1 10 : Ten histograms of one second each.
 -- example: runqlat -P --from +10s --to +20s : One per process, for ten seconds.
 -- example: runqlat --by cpu : One per CPU.
+-- example: runqlat --by container : One per container.
 SELECT ts, next_waited_ns AS waited_ns, next_pid AS pid, next_process_id AS process_id, next_tid AS tid, next_comm AS comm, cpu
 FROM sched_switch
 WHERE next_pid <> 0

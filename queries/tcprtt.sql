@@ -28,13 +28,14 @@
 -- column: conn_id int : Connection.
 -- column: pid int : Process that owns it.
 -- column: comm comm : Name of its thread.
+-- column: process_id int : Process, even if its pid was used again.
 -- example: tcprtt -i 1 -d 10 : Ten histograms of one second each.
 -- example: tcprtt -m -B : In milliseconds, one per remote address.
 -- example: tcprtt -P 443 --by comm : Of connections to web servers, by program.
 WITH ends AS (
     @connection_ends()
 )
-SELECT ts, srtt_ns, laddr, lport, raddr, rport, r.conn_id, pid, comm
+SELECT ts, srtt_ns, laddr, lport, raddr, rport, r.conn_id, pid, comm, process_id
 FROM tcp_rtt AS r LEFT JOIN ends AS e ON r.conn_id = e.conn_id
 WHERE ($lport IS NULL OR lport = $lport)
     AND ($rport IS NULL OR rport = $rport)

@@ -178,7 +178,10 @@ async fn dispatch(queries: &Queries, matches: &ArgMatches) -> Result<u8> {
             (run::report(&engine, query, &values, &settings).await?, true)
         }
     };
-    let notes = notes::about(&engine, &outcome.tables).await?;
+    let mut notes = notes::about(&engine, &outcome.tables).await?;
+    if is_report {
+        notes.extend(notes::nameless(&engine, &outcome.tables).await?);
+    }
     let code = conclude(&notes, &settings, globals.strict);
     if code == OK && is_report && outcome.rows == 0 {
         nothing(&engine, name.unwrap_or_default(), &settings);

@@ -115,3 +115,66 @@ async fn losses(engine: &Engine, tables: &[String]) -> Result<Vec<Note>> {
         })
         .collect())
 }
+
+/// Where the samples end, and how many do: named functions are one group.
+const ENDS: &str = "WITH ends AS (
+    SELECT coalesce(kernel_stack_id, user_stack_id) AS stack_id, comm, count(*) AS n FROM cpu_sample GROUP BY 1, 2
+), placed AS (
+    SELECT comm, n, unresolved, CASE WHEN frames IS NULL THEN '' WHEN starts_with(frames[1], '[') THEN frames[1] END AS place
+    FROM ends AS e LEFT JOIN stack AS s ON e.stack_id = s.stack_id
+)
+SELECT place, CASE WHEN place IS NOT NULL THEN comm END AS comm, CASE WHEN place <> '' THEN unresolved END AS why, CAST(sum(n) AS BIGINT) AS n
+FROM placed GROUP BY 1, 2, 3 ORDER BY n DESC, place, comm";
+
+/// How many places without a name a note lists.
+const MOST_PLACES: usize = 4;
+
+/// How many of the samples that an answer is made of end in code without a function's name, where, and why.
+pub async fn nameless(engine: &Engine, tables: &[String]) -> Result<Option<Note>> {
+    if !["cpu_sample", "stack"].iter().all(|wanted| tables.iter().any(|table| table == wanted)) {
+        return Ok(None);
+    }
+    let (mut all, mut without, mut places) = (0, 0, Vec::new());
+    for one in engine.each() {
+        let reading = Reading { whole: &["stack"], ..Reading::default() };
+        for batch in engine::collect(one.read(ENDS, reading, Vec::new()).await?.frame).await? {
+            let cells = Cells::new(&batch)?;
+            for row in 0..cells.rows() {
+                let n = cells.int("n", row).unwrap_or_default();
+                all += n;
+                if cells.get("place", row).is_some() {
+                    without += n;
+                    places.push((n, where_it_is(&cells.raw("place", row), &cells.raw("comm", row), &cells.raw("why", row))));
+                }
+            }
+        }
+    }
+    if without == 0 {
+        return Ok(None);
+    }
+    places.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
+    let count = |n: i64| thousands(n.unsigned_abs());
+    let mut list: Vec<String> = places.iter().take(MOST_PLACES).map(|(n, place)| format!("{} {place}", count(*n))).collect();
+    let rest: i64 = places.iter().skip(MOST_PLACES).map(|(n, _)| n).sum();
+    list.extend((rest > 0).then(|| format!("{} elsewhere", count(rest))));
+    let percent = without as f64 * 100.0 / all as f64;
+    let text =
+        format!("{} of {} samples ({percent:.1} %) end in code without a function's name: {}", count(without), count(all), list.join("; "));
+    Ok(Some(Note { text, incomplete: false }))
+}
+
+/// A place without a name, whose it is, and why it has none.
+fn where_it_is(place: &str, comm: &str, why: &str) -> String {
+    let comm = escape(comm);
+    match (place, why) {
+        ("", _) => format!("of {comm}, whose stack is missing"),
+        ("[unknown]", "no symbols") => format!(
+            "of {comm} in code that it made while it ran, without a map of it (node --perf-basic-prof, java: jcmd PID Compiler.perfmap, \
+             DOTNET_PerfMapEnabled=1, python -X perf)"
+        ),
+        ("[unknown]", "") => format!("of {comm} at an unknown place"),
+        ("[unknown]", why) => format!("of {comm} ({})", escape(why)),
+        (file, "") => format!("of {comm} in {}", escape(file.trim_matches(['[', ']']))),
+        (file, why) => format!("of {comm} in {} ({})", escape(file.trim_matches(['[', ']'])), escape(why)),
+    }
+}

@@ -63,6 +63,19 @@ async fn part(engine: &Engine, query: &Query) -> Result<Result<Vec<RecordBatch>>
     Ok(Ok(engine::collect(engine.report(query, &params::defaults(query)?).await?.frame).await?))
 }
 
+/// The column that says what a process is in.
+const OWNER: &str = "owner";
+
+/// Without that column if none of the processes is in anything that has a name.
+fn without_empty(query: &Query, rows: &[RecordBatch]) -> Query {
+    let mut query = query.clone();
+    let is_empty = |batch: &RecordBatch| batch.column_by_name(OWNER).is_none_or(|column| column.null_count() == column.len());
+    if rows.iter().all(is_empty) {
+        query.columns.retain(|column| column.name != OWNER);
+    }
+    query
+}
+
 type Parts<'a> = Vec<(&'a Query, Result<Vec<RecordBatch>>)>;
 
 fn text(settings: &Settings, tables: &RecordBatch, all: Vec<Told<'_>>, mut out: Destination) -> Result<Destination> {
@@ -92,6 +105,7 @@ fn text(settings: &Settings, tables: &RecordBatch, all: Vec<Told<'_>>, mut out: 
                 continue;
             }
             writeln!(out, "\n{}", query.help)?;
+            let query = &without_empty(query, &rows);
             let mut report = Report::new(query, &values, engine.window().0, settings.width(), out);
             for batch in rows {
                 let cells = Cells::new(&batch)?;

@@ -4,6 +4,7 @@
 //! how many times the threshold was reached; no row, no finding.
 
 use crate::describe;
+use crate::engine::owner::Owners;
 use crate::engine::{self, Engine, Planned, filter};
 use crate::error::{Error, Result};
 use crate::notes;
@@ -118,6 +119,7 @@ fn values(checks: &Queries, thresholds: &[Threshold]) -> Result<Vec<Values>> {
 pub async fn run(engine: &Engine, thresholds: &[Threshold]) -> Result<Triage> {
     let checks = Queries::triage()?;
     let mut triage = Triage::default();
+    let owners = Owners::read(engine).await?;
     for (query, values) in checks.iter().zip(values(&checks, thresholds)?) {
         if let Some(table) = query.needs.iter().find(|table| !engine.tables().is_captured(table)) {
             let why = engine.tables().missing(table);
@@ -132,7 +134,7 @@ pub async fn run(engine: &Engine, thresholds: &[Threshold]) -> Result<Triage> {
             let rows: Vec<Value> =
                 serde_json::from_slice(&Machine::json(std::slice::from_ref(batch))?).map_err(|error| Error::new(query.name, error))?;
             let cells = Cells::new(batch)?;
-            found.extend(rows.into_iter().enumerate().map(|(row, values)| finding(query, &cells, row, values)));
+            found.extend(rows.into_iter().enumerate().map(|(row, values)| finding(query, &cells, row, values, &owners)));
         }
         if !found.is_empty() {
             let incomplete: Vec<String> =
@@ -178,7 +180,7 @@ async fn doubts(engine: &Engine, tables: &[String]) -> Result<Vec<String>> {
     Ok(doubts)
 }
 
-fn finding(query: &Query, cells: &Cells, row: usize, values: Value) -> Finding {
+fn finding(query: &Query, cells: &Cells, row: usize, values: Value, owners: &Owners) -> Finding {
     let mut origins = Origins::default();
     let score = match cells.get("score", row) {
         Some(crate::output::cells::Value::Float(score)) if score.is_finite() => score,
@@ -203,7 +205,9 @@ fn finding(query: &Query, cells: &Cells, row: usize, values: Value) -> Finding {
         since: cells.int("since", row),
         text: fill(query.finding.unwrap_or_default(), |name| {
             let column = query.columns.iter().find(|column| column.name == name)?;
-            Some(show(cells, column, row, &mut origins))
+            let shown = show(cells, column, row, &mut origins);
+            let owner = name.ends_with("pid").then(|| cells.int(name, row)).flatten().and_then(|pid| owners.of(pid));
+            Some(owner.map_or_else(|| shown.clone(), |owner| format!("{shown}, {owner}")))
         }),
         evidence: evidence.collect(),
         values,

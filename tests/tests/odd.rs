@@ -283,7 +283,10 @@ fn containers_and_pods_are_found_by_their_names() -> Result<()> {
     };
     let runs = |id: &str, times: u32| {
         let group = format!("{slice}/cri-containerd-{id}.scope");
-        format!("mkdir -p {group}; (echo 0 >{group}/cgroup.procs; for i in $(seq {times}); do /bin/true; done); rmdir {group}; ")
+        format!(
+            "mkdir -p {group}; (echo 0 >{group}/cgroup.procs; for i in $(seq {times}); do /bin/true; done; \
+             sh -c 'kill -SEGV $$' || true); rmdir {group}; "
+        )
     };
     let before = described(&web, "web", "shop-1", "0d1e2f3a-4b5c-6d7e-8f9a-0b1c2d3e4f5a");
     let meanwhile = described(&job, "job", "nightly", "1d1e2f3a-4b5c-6d7e-8f9a-0b1c2d3e4f5a");
@@ -292,7 +295,7 @@ fn containers_and_pods_are_found_by_their_names() -> Result<()> {
     std::fs::write(&script, text).context("the script")?;
     // The host's own files are as they were.
     let inside = format!(
-        "mount -t tmpfs none /run && {before} exec {} --probes process -o {} -- sh {}",
+        "mount -t tmpfs none /run && {before} exec {} --probes process,sched -o {} -- sh {}",
         program(Program::Record)?.display(),
         capture.arg(),
         script.display()
@@ -316,6 +319,20 @@ fn containers_and_pods_are_found_by_their_names() -> Result<()> {
     }
     let ran = ebrec_tests::analyze(capture.path(), &["--container", "wbe", "execsnoop"])?;
     assert!(ran.status.code() == Some(2) && ran.stderr.contains("there are: job, web"), "{}", ran.stderr);
+    // Each of the processes, and everything that can be grouped by what they are in.
+    let owners = |filter: &str| capture.sql(&format!("SELECT comm, container, pod, unit FROM owners WHERE {filter} ORDER BY process_id"));
+    for (name, pod, id, times) in [("web", "prod/shop-1", &web, 3), ("job", "prod/nightly", &job, 4)] {
+        let of = json!({"comm": "true", "container": name, "pod": pod, "unit": format!("cri-containerd-{id}.scope")});
+        assert_eq!(owners(&format!("container = '{name}' AND comm = 'true'"))?, vec![of; times]);
+        let ran = ebrec_tests::analyze(capture.path(), &["--container", name, "--output", "json", "owners"])?.succeeded()?;
+        let rows: Vec<Value> = serde_json::from_str(&ran.stdout).context("rows")?;
+        assert!(rows.len() > times && rows.iter().all(|row| row["container"] == name), "{}", ran.stdout);
+        let ran = ebrec_tests::analyze(capture.path(), &["runqlat", "--by", "container,pod"])?.succeeded()?;
+        assert!(ran.stdout.contains(&format!("container = {name}\npod = {pod}\n")), "{}", ran.stdout);
+    }
+    // The summary, and the findings: the first that crashed.
+    let ran = ebrec_tests::analyze(capture.path(), &[])?.succeeded()?;
+    assert!(ran.stdout.contains(", container web of pod prod/shop-1) crashed 2 times"), "{}", ran.stdout);
     Ok(())
 }
 

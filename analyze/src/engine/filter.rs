@@ -65,6 +65,11 @@ impl Filter {
         Filter { recorded: self.recorded, ..Filter::default() }
     }
 
+    /// The filter by tasks alone.
+    pub fn of_tasks(&self) -> Filter {
+        Filter { from: None, to: None, recorded: (None, None), ..self.clone() }
+    }
+
     /// The condition on the rows of a table, `None` if all of them are wanted.
     pub fn predicate(&self, table: &str, schema: &Schema, task: Acting) -> Option<Expr> {
         let has = |column: &str| schema.column_with_name(column).is_some();

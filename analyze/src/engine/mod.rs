@@ -195,6 +195,11 @@ impl Engine {
                 narrowed.push(format!("{table} AS (SELECT * FROM {SCHEMA}.{table} WHERE {})", portable::condition(&predicate)?));
             }
         }
+        if query.reads_whole_tables() && self.filter().is_of_tasks() {
+            return Err(
+                Error::new("--sql", format!("{} is filtered after its statement", query.name)).hint("leave out -p, --comm and the like")
+            );
+        }
         if narrowed.is_empty() {
             return Ok(sql);
         }
@@ -211,7 +216,14 @@ impl Engine {
         if let Some(table) = query.needs.iter().find(|table| !self.tables.is_captured(table)) {
             return Err(self.tables.missing(table));
         }
-        self.read(&query.sql, query.reading(), params::bindings(self, values)).await
+        let mut planned = self.read(&query.sql, query.reading(), params::bindings(self, values)).await?;
+        // What reads nothing through the filter tells of all processes: then it is for the rows.
+        if query.reads_whole_tables()
+            && let Some(predicate) = self.filter().of_tasks().predicate(query.name, planned.frame.schema().as_arrow(), query.acting)
+        {
+            planned.frame = planned.frame.filter(predicate)?;
+        }
+        Ok(planned)
     }
 
     /// Plans one statement, which may only read, with its parameters bound.

@@ -8,7 +8,9 @@ use super::catalog::Reading;
 use super::cgroup::{inside, rows};
 use crate::error::{Error, Result};
 use crate::output::cells::Cells;
-use std::collections::BTreeSet;
+use crate::output::text::escape;
+use crate::query::macros;
+use std::collections::{BTreeSet, HashMap};
 
 /// What is asked for by a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,42 @@ impl Owner {
             Owner::Container | Owner::Pod => name.starts_with(asked),
             Owner::Unit => name == asked || name.strip_suffix(".service") == Some(asked),
         }
+    }
+}
+
+/// By pid, what its process was in: `container web of pod prod/shop-1`, `unit nginx.service`. Nothing of a pid of two processes in two places.
+#[derive(Debug, Default)]
+pub struct Owners(HashMap<i64, Option<String>>);
+
+impl Owners {
+    /// Reads them.
+    pub async fn read(engine: &Engine) -> Result<Owners> {
+        let tables: Vec<&str> = macros::OWNERS_NEED.into_iter().chain(macros::OWNERS_USE).collect();
+        let reading = Reading { optional: &tables, whole: &tables, ..Reading::default() };
+        let sql = format!("SELECT pid, container, pod, unit FROM ({}) AS o", macros::OWNERS);
+        let mut owners = Owners::default();
+        for batch in super::collect(engine.read(&sql, reading, Vec::new()).await?.frame).await? {
+            let cells = Cells::new(&batch)?;
+            for row in 0..cells.rows() {
+                let of = |column| cells.get(column, row).is_some().then(|| escape(&cells.raw(column, row)));
+                let label = match (of("container"), of("pod"), of("unit")) {
+                    (Some(container), Some(pod), _) => Some(format!("container {container} of pod {pod}")),
+                    (Some(container), None, _) => Some(format!("container {container}")),
+                    (None, Some(pod), _) => Some(format!("pod {pod}")),
+                    // Sessions and slices say less than the process's name.
+                    (None, None, unit) => unit.filter(|unit| unit.ends_with(".service")).map(|unit| format!("unit {unit}")),
+                };
+                let Some(pid) = cells.int("pid", row) else { continue };
+                let differs = owners.0.get(&pid).is_some_and(|known| *known != label);
+                owners.0.insert(pid, label.filter(|_| !differs));
+            }
+        }
+        Ok(owners)
+    }
+
+    /// What to say behind a pid.
+    pub fn of(&self, pid: i64) -> Option<&str> {
+        self.0.get(&pid)?.as_deref()
     }
 }
 

@@ -62,6 +62,11 @@ impl Query {
     pub fn reading(&self) -> Reading<'_> {
         Reading { whole: &self.whole, optional: &self.uses, acting: self.acting }
     }
+
+    /// Whether it reads all tables without the filter.
+    pub fn reads_whole_tables(&self) -> bool {
+        !self.needs.is_empty() && self.needs.iter().chain(&self.uses).all(|table| self.whole.contains(table))
+    }
 }
 
 /// Another report with a parameter that is fixed.

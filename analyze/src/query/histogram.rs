@@ -5,7 +5,7 @@
 
 use super::declaration::{Column, Group, Histogram, Param, ParamType, Query, Render, Show, Title, Unit};
 use super::header::names;
-use super::macros::{interval_end, nth};
+use super::macros::{self, interval_end, nth};
 use super::params::Values;
 use crate::error::{Error, Result};
 use crate::suggest::closest;
@@ -87,6 +87,13 @@ pub fn group(query: &mut Query, text: &'static str) -> Result<(), String> {
     Ok(())
 }
 
+/// What a histogram of events of processes can be grouped by besides its own columns: what the process was in.
+const OWNERS: [(&str, &str); 3] = [
+    ("container", "Container of the process: the name, or the beginning of the id."),
+    ("pod", "Kubernetes pod of the process: namespace/name, or the UID."),
+    ("cgroup", "Path of the process's cgroup."),
+];
+
 /// The columns that a histogram is grouped by.
 #[derive(Default)]
 struct Grouping {
@@ -104,7 +111,10 @@ impl Grouping {
         }
         if let Some(ScalarValue::Utf8(Some(by))) = values.get("by") {
             let may = |name: &&str| *name != "ts" && *name != histogram.value && Some(*name) != histogram.weight;
-            let columns: Vec<&'static str> = query.columns.iter().map(|column| column.name).filter(may).collect();
+            let mut columns: Vec<&'static str> = query.columns.iter().map(|column| column.name).filter(may).collect();
+            if columns.contains(&"process_id") {
+                columns.extend(OWNERS.iter().map(|(name, _)| *name));
+            }
             for word in by.split(',').map(str::trim) {
                 let Some(column) = columns.iter().copied().find(|column| *column == word) else {
                     let error = Error::new("--by", format!("{} can't be grouped by {word}", query.name));
@@ -145,7 +155,13 @@ impl Query {
         }
         let Some(histogram) = &self.histogram else { return Ok(query) };
         let grouping = Grouping::chosen(self, histogram, values)?;
-        query.sql = statement(&self.sql, histogram, &grouping).into();
+        let owners: Vec<&str> = OWNERS.iter().map(|(name, _)| *name).filter(|name| grouping.keys.contains(name)).collect();
+        if !owners.is_empty() {
+            query.needs.extend(macros::OWNERS_NEED);
+            query.uses.extend(macros::OWNERS_USE);
+            query.whole.extend(macros::OWNERS_NEED.into_iter().chain(macros::OWNERS_USE));
+        }
+        query.sql = statement(&with_owners(&self.sql, &owners), histogram, &grouping).into();
         query.columns = columns(self, histogram, &grouping);
         query.render = Render::Hist;
         query.blocks = std::iter::once("interval_end").chain(grouping.keys.iter().copied()).collect();
@@ -171,6 +187,7 @@ fn columns(query: &Query, histogram: &Histogram, grouping: &Grouping) -> Vec<Col
     };
     let mut columns = vec![column("interval_end", "time", "End of the interval.")];
     for name in grouping.keys.iter().chain(&grouping.labels) {
+        columns.extend(OWNERS.iter().find(|(owner, _)| owner == name).map(|(name, doc)| column(name, "text", doc)));
         columns.extend(query.columns.iter().find(|column| column.name == *name).cloned().map(|c| Column { show: Show::Hidden, ..c }));
     }
     columns.extend([
@@ -204,6 +221,15 @@ pub fn with_unit(name: &str, unit: Unit) -> &'static str {
     };
     let at = PERCENTILES.iter().position(|(known, _)| *known == name).unwrap_or(PERCENTILES.len());
     names[at]
+}
+
+/// The rows, each with what its process was in.
+fn with_owners(select: &str, owners: &[&str]) -> String {
+    if owners.is_empty() {
+        return select.to_owned();
+    }
+    let columns: String = owners.iter().map(|owner| format!(", o.{owner}")).collect();
+    format!("SELECT s.*{columns} FROM ({select}) AS s LEFT JOIN ({}) AS o ON o.process_id = s.process_id", macros::OWNERS)
 }
 
 fn statement(select: &str, histogram: &Histogram, grouping: &Grouping) -> String {

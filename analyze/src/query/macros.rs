@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// Replaces `@nth(COLUMN)`, `@interval_end(COLUMN)`, `@load_averages()` and `@connection_ends()`.
+/// Replaces `@nth(COLUMN)`, `@interval_end(COLUMN)`, `@load_averages()`, `@connection_ends()` and `@owners()`.
 pub fn expand(sql: &'static str) -> Cow<'static, str> {
     if !sql.contains('@') {
         return Cow::Borrowed(sql);
@@ -18,6 +18,7 @@ pub fn expand(sql: &'static str) -> Cow<'static, str> {
                 ("interval_end", nth) => interval_end(nth),
                 ("load_averages", "") => load_averages(),
                 ("connection_ends", "") => CONNECTION_ENDS.to_owned(),
+                ("owners", "") => OWNERS.to_owned(),
                 _ => return None,
             };
             Some((text, tail))
@@ -40,6 +41,51 @@ const CONNECTION_ENDS: &str =
         UNION ALL SELECT conn_id, ip_version, laddr, lport, raddr, rport FROM tcp_socket
     ) AS seen
     GROUP BY conn_id";
+
+/// The tables that [`OWNERS`] can't do without.
+pub const OWNERS_NEED: [&str; 3] = ["process", "process_exec", "process_fork"];
+/// The tables that make it better.
+pub const OWNERS_USE: [&str; 2] = ["cgroup", "container"];
+
+/// What each process was in, one row for each: its cgroup at the start or, of one that began later, at its first exec; else its parent's. To
+/// be read without the user's filter.
+pub const OWNERS: &str = "WITH RECURSIVE owner_seen AS (
+        SELECT process_id, pid, comm, cgroup_id, cgroup, 0 AS place, ts FROM process WHERE NOT coalesce(is_thread, FALSE)
+        UNION ALL
+        SELECT process_id, pid, comm, cgroup_id, NULL AS cgroup, 1 AS place, ts FROM process_exec WHERE cgroup_id IS NOT NULL
+    ), owner_first AS (
+        SELECT process_id, pid, comm, cgroup_id, cgroup,
+            row_number() OVER (PARTITION BY process_id ORDER BY cgroup_id IS NULL, place, ts) AS nth
+        FROM owner_seen
+    ), owner_forked AS (
+        SELECT process_id AS parent_id, child_process_id AS process_id, child_pid AS pid, child_comm AS comm
+        FROM process_fork
+        WHERE NOT is_thread AND child_process_id NOT IN (SELECT process_id FROM owner_first)
+    ), owner_placed AS (
+        SELECT process_id, pid, comm, cgroup_id, cgroup FROM owner_first WHERE nth = 1
+        UNION ALL
+        SELECT f.process_id, f.pid, f.comm, p.cgroup_id, p.cgroup FROM owner_placed AS p JOIN owner_forked AS f ON f.parent_id = p.process_id
+    ), owner_groups AS (
+        SELECT cgroup_id, min(path) AS path, min(unit) AS unit, min(container_id) AS container_id, min(pod_uid) AS pod_uid
+        FROM cgroup
+        GROUP BY 1
+    ), owner_names AS (
+        SELECT container_id, min(name) AS name, min(CASE WHEN namespace IS NULL THEN pod ELSE concat(namespace, '/', pod) END) AS pod
+        FROM container
+        WHERE container_id IS NOT NULL
+        GROUP BY 1
+    ), owner_pods AS (
+        SELECT pod_uid, min(CASE WHEN namespace IS NULL THEN pod ELSE concat(namespace, '/', pod) END) AS pod
+        FROM container
+        WHERE pod_uid IS NOT NULL
+        GROUP BY 1
+    )
+    SELECT p.pid, p.comm, coalesce(n.name, substr(g.container_id, 1, 12)) AS container, coalesce(o.pod, n.pod, g.pod_uid) AS pod, g.unit,
+        coalesce(p.cgroup, g.path) AS cgroup, p.process_id
+    FROM owner_placed AS p
+        LEFT JOIN owner_groups AS g ON g.cgroup_id = p.cgroup_id
+        LEFT JOIN owner_names AS n ON n.container_id = g.container_id
+        LEFT JOIN owner_pods AS o ON o.pod_uid = g.pod_uid";
 
 /// Number of the interval that `ts` is in.
 pub fn nth(ts: &str) -> String {
