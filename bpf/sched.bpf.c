@@ -232,8 +232,9 @@ int BPF_PROG(sched__wakeup_new__tp_btf, struct task_struct *task)
 	return on_waking(task, true);
 }
 
+/* An int, since 7.x a byte: libbpf makes a load of another length only of numbers without a sign. */
 struct task_struct___on_cpu {
-	int on_cpu;
+	unsigned int on_cpu;
 } __attribute__((preserve_access_index));
 
 /* What still runs at the end would have no time on its CPU, because it leaves it later or never. So for each CPU there is a row at

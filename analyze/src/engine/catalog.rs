@@ -87,7 +87,8 @@ impl Tables {
         self.shared.files[self.which.clone()].iter().filter_map(|files| files.get(name)).flatten().cloned().collect()
     }
 
-    fn has_files(&self, name: &str) -> bool {
+    /// Whether there is a file of it in the capture.
+    pub fn has_files(&self, name: &str) -> bool {
         self.shared.files[self.which.clone()].iter().any(|files| files.contains_key(name))
     }
 

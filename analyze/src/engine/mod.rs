@@ -185,10 +185,11 @@ impl Engine {
         let bound = params::bindings(self, values);
         let sql = portable::substitute(&query.sql, |name| bound.iter().find(|(known, _)| known == name).map(|(_, value)| value))?;
         let mut narrowed = Vec::new();
-        for table in query.uses.iter().filter(|table| !self.tables.is_captured(table)) {
+        // What isn't captured, and what an older recorder didn't have, is no file.
+        for table in query.needs.iter().chain(&query.uses).filter(|table| !self.tables.has_files(table)) {
             narrowed.extend(ebrec_format::events::table(table).map(|declared| portable::empty(table, &declared.schema())));
         }
-        for table in query.needs.iter().chain(&query.uses).filter(|table| self.tables.is_captured(table)) {
+        for table in query.needs.iter().chain(&query.uses).filter(|table| self.tables.has_files(table)) {
             let filter = if query.whole.contains(table) { self.filter().whole() } else { self.filter().clone() };
             let schema = ebrec_format::events::table(table).map(ebrec_format::Table::schema);
             if let Some(predicate) = schema.and_then(|schema| filter.predicate(table, &schema, query.acting)) {
