@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Builder, SECOND, directory, ebrec, head, stdout, task};
-use ebrec_format::events::process::{ProcessExit, ProcessFork};
+use ebrec_format::events::process::{Process, ProcessExit, ProcessFork};
 use ebrec_format::manifest::HookState;
 use std::path::{Path, PathBuf};
 
@@ -215,4 +215,34 @@ fn own_files_of_sql_have_names_of_commands() {
             assert!(output.status.code() == Some(2) && err.contains("no name of a command") && !err.contains('\u{1b}'), "{name:?}: {err}");
         }
     }
+}
+
+/// Forks that go in circles, and more generations than anybody has, end.
+#[test]
+fn ancestors_are_sought_to_an_end() {
+    let fork = |nth: u64, parent: u32, child: u32| ProcessFork {
+        head: head(nth, task(parent, parent, "a")),
+        child: task(child, child, "a"),
+        is_thread: 0,
+        pad: 0,
+    };
+    let root = Process {
+        head: head(0, task(1, 1, "root")),
+        started_ts: 0,
+        cgroup_id: 7,
+        ppid: 0,
+        uid: 0,
+        is_thread: 0,
+        is_kernel: 0,
+        proc: 1,
+        pad: 0,
+    };
+    let mut forks = vec![fork(1, 1, 2), fork(2, 2, 3), fork(3, 3, 2), fork(4, 3, 3), fork(5, 3, 1), fork(6, 8, 9), fork(7, 9, 8)];
+    forks.extend((0..5000).map(|nth| fork(8 + u64::from(nth), if nth == 0 { 1 } else { 99 + nth }, 100 + nth)));
+    let capture = Builder::default().rows(&[root]).rows(&forks).write(&directory("circles").join("a.ebrec"));
+    let capture = capture.to_str().unwrap();
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&stdout(&[capture, "--output", "json", "owners"])).unwrap();
+    let pids: Vec<i64> = rows.iter().map(|row| row["pid"].as_i64().unwrap()).collect();
+    assert_eq!(pids, [1, 2, 3].into_iter().chain(100..164).collect::<Vec<i64>>());
+    assert!(stdout(&[capture]).contains("window"));
 }

@@ -197,9 +197,8 @@ impl Engine {
             }
         }
         if query.reads_whole_tables() && self.filter().is_of_tasks() {
-            return Err(
-                Error::new("--sql", format!("{} is filtered after its statement", query.name)).hint("leave out -p, --comm and the like")
-            );
+            return Err(Error::new("--show-sql", format!("{} is filtered after its statement", query.name))
+                .hint("leave out -p, --comm and the like"));
         }
         if narrowed.is_empty() {
             return Ok(sql);

@@ -47,8 +47,8 @@ pub const OWNERS_NEED: [&str; 3] = ["process", "process_exec", "process_fork"];
 /// The tables that make it better.
 pub const OWNERS_USE: [&str; 2] = ["cgroup", "container"];
 
-/// What each process was in, one row for each: its cgroup at the start or, of one that began later, at its first exec; else its parent's. To
-/// be read without the user's filter.
+/// What each process was in, one row for each: its cgroup at the start or, of one that began later, at its first exec; else its parent's, up to
+/// 64 generations that executed nothing. To be read without the user's filter.
 pub const OWNERS: &str = "WITH RECURSIVE owner_seen AS (
         SELECT process_id, pid, comm, cgroup_id, cgroup, 0 AS place, ts FROM process WHERE NOT coalesce(is_thread, FALSE)
         UNION ALL
@@ -58,13 +58,17 @@ pub const OWNERS: &str = "WITH RECURSIVE owner_seen AS (
             row_number() OVER (PARTITION BY process_id ORDER BY cgroup_id IS NULL, place, ts) AS nth
         FROM owner_seen
     ), owner_forked AS (
-        SELECT process_id AS parent_id, child_process_id AS process_id, child_pid AS pid, child_comm AS comm
+        -- One parent each: so nothing goes in circles, whatever a capture says.
+        SELECT process_id AS parent_id, child_process_id AS process_id, child_pid AS pid, child_comm AS comm,
+            row_number() OVER (PARTITION BY child_process_id ORDER BY ts) AS nth
         FROM process_fork
         WHERE NOT is_thread AND child_process_id NOT IN (SELECT process_id FROM owner_first)
     ), owner_placed AS (
-        SELECT process_id, pid, comm, cgroup_id, cgroup FROM owner_first WHERE nth = 1
+        SELECT process_id, pid, comm, cgroup_id, cgroup, 0 AS generation FROM owner_first WHERE nth = 1
         UNION ALL
-        SELECT f.process_id, f.pid, f.comm, p.cgroup_id, p.cgroup FROM owner_placed AS p JOIN owner_forked AS f ON f.parent_id = p.process_id
+        SELECT f.process_id, f.pid, f.comm, p.cgroup_id, p.cgroup, p.generation + 1 AS generation
+        FROM owner_placed AS p JOIN owner_forked AS f ON f.parent_id = p.process_id
+        WHERE f.nth = 1 AND p.generation < 64
     ), owner_groups AS (
         SELECT cgroup_id, min(path) AS path, min(unit) AS unit, min(container_id) AS container_id, min(pod_uid) AS pod_uid
         FROM cgroup
