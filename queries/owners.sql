@@ -1,8 +1,8 @@
 -- Show the container, pod, unit and cgroup that each process was in
 --
--- One row per process. Its cgroup is the one that it was in at the start of the window or, of one that began later, when it first executed a
--- program; else its parent's (of 64 generations that executed nothing, no more). What containers and pods are called stands in the files of the host's runtimes; where the recorder couldn't see
--- them there are ids. By these columns any histogram can be grouped (--by container).
+-- One row per process. Its cgroup is the one that it was in at the start of the window or, of one that began later, when it first
+-- executed a program; else its parent's, through at most 64 generations. What containers and pods are called stands in the files of the
+-- host's runtimes; where the recorder couldn't see them there are ids. By these columns any histogram can be grouped (--by container).
 --
 -- group: process
 -- needs: process, process_exec, process_fork

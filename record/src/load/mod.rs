@@ -261,7 +261,7 @@ fn attempt(kernel: &Kernel, settings: &Settings, uses: &maps::Uses, rings: &mut 
     Ok(Attached { loaded, rings: Vec::new(), drops, seeds, snapshot: Vec::new(), watcher, libraries: Vec::new() })
 }
 
-/// Whether a program is one that calls `end`, one of [`CALL_ENDS`].
+/// Whether a program is one of those that take the place of `end`, one of [`CALL_ENDS`].
 fn is_level(name: &str, end: &str) -> bool {
     name.strip_prefix(end).is_some_and(|level| !level.is_empty() && level.bytes().all(|byte| byte.is_ascii_digit()))
 }
